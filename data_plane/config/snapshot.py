@@ -1,0 +1,129 @@
+"""What a worker serves from: immutable, compiled, swapped whole by reference.
+
+The law: nothing here changes after construction, except the balancers' own counters. Objects that a change did not touch
+are the same objects in the next snapshot (identity is how the worker knows that a PluginContext or a pool may stay).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+PassHost = Literal["pass", "node", "rewrite"]
+FailurePolicy = Literal["fail_closed", "fail_open"]
+Phase = Literal["rewrite", "access"]
+Dialect = Literal["proxy-wasm", "apisix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds."""
+
+    connect: float = 60.0
+    send: float = 60.0
+    read: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server of an upstream; `authority` is what `pass_host: node` sends as Host."""
+
+    host: str
+    port: int
+    weight: int
+    authority: bytes
+
+
+class Picker(Protocol):
+    """A balancing algorithm over the nodes of one upstream."""
+
+    def pick(self) -> Node | None:
+        """The next node, or None when no node may take traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivePool:
+    """Idle connections kept per node and worker, seconds of idleness, and requests over one connection."""
+
+    size: int = 320
+    idle_timeout: float = 60.0
+    requests: int = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upstream:
+    name: str
+    picker: Picker
+    scheme: Literal["http"] = "http"
+    pass_host: PassHost = "pass"
+    upstream_host: bytes = b""
+    timeouts: Timeouts = Timeouts()
+    keepalive_pool: KeepalivePool = KeepalivePool()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one plugin's VM may use. CPU in milliseconds of the worker's thread, memory in bytes."""
+
+    callback_cpu_ms: int = 20
+    start_cpu_ms: int = 1000
+    memory_bytes: int = 128 * 1024 * 1024
+    body_buffer_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WasmPlugin:
+    """A wasm_plugins object as a worker runs it: one VM for each of these."""
+
+    name: str
+    priority: int
+    sha256: str
+    phase: Phase = "access"
+    dialect: Dialect = "proxy-wasm"
+    failure_policy: FailurePolicy = "fail_closed"
+    limits: Limits = Limits()
+    vm_configuration: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PluginBinding:
+    """A plugin on a route (or global rule) with its configuration: one PluginContext each, keyed by identity.
+
+    `owner` names where it runs, as in `route/1` or `global_rule/1`; an inherited plugin is still owned by the route.
+    """
+
+    plugin: WasmPlugin
+    configuration: bytes
+    owner: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """`problem` is set when the route matches but cannot be served: a key of exchange/replies.py."""
+
+    id: str
+    name: str
+    upstream: Upstream | None
+    bindings: tuple[PluginBinding, ...]
+    timeouts: Timeouts
+    service_id: str | None = None
+    problem: str | None = None
+
+
+class Router(Protocol):
+    def match(self, method: bytes, host: bytes, path: bytes) -> Route | None:
+        """`method` in upper case, `host` without port in lower case, `path` normalised and without query."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """`bindings` are all that any route or global rule holds; `global_bindings` run for requests that match no route."""
+
+    revision: int
+    router: Router
+    routes: Mapping[str, Route]
+    global_bindings: tuple[PluginBinding, ...] = ()
+    plugins: Mapping[str, WasmPlugin] = field(default_factory=dict)

@@ -1,0 +1,119 @@
+"""The seam between an exchange and the plugins of its route.
+
+The law: the chain is told what arrives and tells the exchange what may go on; neither waits. `PluginChain` methods may call
+the sink's methods before they return (nothing paused) or much later (a plugin paused). Every message goes through in order:
+one head, then body pieces, the last of them (or the head itself) with `eos`.
+
+An *open head* is a start line and field lines, each ended by CR LF, without framing fields (content-length,
+transfer-encoding, connection and the other hop-by-hop fields) and without the empty line. `framing` is the framing field line
+that the message arrived with (also ended by CR LF, or empty): plugins see it, but the exchange alone decides what is sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """A reply made by a plugin: `fields` in order, names as given, already checked to be safe on a wire."""
+
+    status: int
+    body: bytes = b""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    details: str = ""
+
+
+class ChainSink(Protocol):
+    """What the exchange does with the chain's results."""
+
+    def forward_request_head(self, head: bytes) -> None:
+        """An open head for the upstream, after every plugin."""
+
+    def forward_request_body(self, data: bytes, eos: bool) -> None: ...
+
+    def forward_response_head(self, head: bytes) -> None:
+        """An open head for the client (`HTTP/1.1 STATUS REASON` first), after every plugin."""
+
+    def forward_response_body(self, data: bytes, eos: bool) -> None: ...
+
+    def local_reply(self, reply: LocalReply) -> None:
+        """Instead of anything further from the upstream. The reply itself goes through `response_head`/`response_body`
+        of this chain, so the sink builds an open head from it and hands it back. Not called once the response is forwarded.
+        """
+
+    def abort(self, reason: str) -> None:
+        """A plugin reset the stream, or failed when the response was already on its way: close without completing it."""
+
+
+class StreamInfo(Protocol):
+    """What plugins may ask about the exchange beyond its heads: the ABI's properties (reference names in parentheses)."""
+
+    @property
+    def client_address(self) -> tuple[str, int]:
+        """(source.address, source.port)"""
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """(destination.address, destination.port)"""
+
+    @property
+    def connection_id(self) -> int: ...
+
+    @property
+    def protocol(self) -> str:
+        """(request.protocol) `HTTP/1.0` or `HTTP/1.1`, as the client speaks it."""
+
+    @property
+    def upstream_address(self) -> tuple[str, int] | None: ...
+
+    @property
+    def start_time_ns(self) -> int:
+        """(request.time) Unix time in nanoseconds."""
+
+    @property
+    def request_bytes(self) -> int:
+        """(request.size) body bytes received so far."""
+
+    @property
+    def response_bytes(self) -> int:
+        """(response.size) body bytes sent so far."""
+
+    @property
+    def route_name(self) -> str: ...
+
+
+class PluginChain(Protocol):
+    """All plugins of one request. Made for a request whose route has any; a request without plugins has no chain."""
+
+    @property
+    def reads_request_body(self) -> bool:
+        """Some plugin takes body callbacks: the length that arrived promises nothing about what is forwarded."""
+
+    @property
+    def reads_response_body(self) -> bool: ...
+
+    @property
+    def request_backlog(self) -> int:
+        """Bytes held back by a paused plugin: the exchange stops reading the client above its high-water mark."""
+
+    @property
+    def response_backlog(self) -> int: ...
+
+    def request_head(self, head: bytes, framing: bytes, eos: bool) -> None: ...
+
+    def request_body(self, data: bytes, eos: bool) -> None: ...
+
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> None: ...
+
+    def response_body(self, data: bytes, eos: bool) -> None: ...
+
+    def finish(self) -> None:
+        """The stream is over, however it ended: on_done, on_log, on_delete, exactly once. No sink call follows."""
+
+
+class PluginRuntime(Protocol):
+    """All plugins of a worker. `bindings` come from the snapshot: global ones first, each group by priority."""
+
+    def open_chain(self, bindings: tuple[object, ...], sink: ChainSink, info: StreamInfo) -> PluginChain: ...
