@@ -1,0 +1,160 @@
+"""All kinds of resource in one table: what the Admin API serves and what a worker reads.
+
+The law: whoever needs to know what a kind looks like, which verbs it takes or what it refers to reads `RESOURCES`; a
+kind's name is its directory in the store and in the URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args, overload
+
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from shared.schema.common import Spec
+from shared.schema.document import DocumentError, decode
+from shared.schema.errors import Problem, SchemaError, excerpt, from_validation, json_path, json_type
+from shared.schema.global_rule import GlobalRuleSpec
+from shared.schema.plugin_config import PluginConfigSpec
+from shared.schema.route import RouteSpec
+from shared.schema.service import ServiceSpec
+from shared.schema.upstream import UpstreamSpec
+from shared.schema.wasm_plugin import WasmPluginSpec
+
+Kind = Literal["routes", "services", "upstreams", "plugin_configs", "global_rules", "wasm_plugins"]
+Verb = Literal["GET", "PUT", "POST", "PATCH", "DELETE"]
+ALL_VERBS: frozenset[Verb] = frozenset({"GET", "PUT", "POST", "PATCH", "DELETE"})
+NO_POST: frozenset[Verb] = ALL_VERBS - {"POST"}
+
+# What the Admin API adds to a stored document; no part of the resource itself.
+TIMESTAMPS = ("create_time", "update_time")
+BOOKKEEPING = ("id", *TIMESTAMPS)
+
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """`references` maps a property to the kind that it names an object of."""
+
+    kind: Kind
+    singular: str
+    model: type[Spec]
+    verbs: frozenset[Verb] = ALL_VERBS
+    references: Mapping[str, Kind] = field(default_factory=dict)
+    has_plugins: bool = False
+
+
+RESOURCES: dict[Kind, Resource] = {
+    resource.kind: resource
+    for resource in (
+        Resource(
+            "routes",
+            "route",
+            RouteSpec,
+            references={"upstream_id": "upstreams", "service_id": "services", "plugin_config_id": "plugin_configs"},
+            has_plugins=True,
+        ),
+        Resource("services", "service", ServiceSpec, references={"upstream_id": "upstreams"}, has_plugins=True),
+        Resource("upstreams", "upstream", UpstreamSpec),
+        Resource("plugin_configs", "plugin_config", PluginConfigSpec, NO_POST, has_plugins=True),
+        Resource("global_rules", "global_rule", GlobalRuleSpec, NO_POST, has_plugins=True),
+        Resource("wasm_plugins", "wasm_plugin", WasmPluginSpec, NO_POST),
+    )
+}
+
+
+def validate(model: type[S], document: object) -> S:
+    """The document as a model; raises SchemaError."""
+    if not isinstance(document, dict):
+        raise SchemaError((Problem("$", f"wrong type: expected object, got {json_type(document)}"),))
+    for name, conf in _plugins_of(document).items():
+        if not isinstance(conf, dict):
+            text = f"invalid plugin conf {excerpt(conf)} for plugin [{name}]"
+            raise SchemaError((Problem(json_path(("plugins", name)), text),))
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise from_validation(error, lambda location: _properties(model, location)) from error
+
+
+@overload
+def parse_stored(kind: Literal["routes"], data: bytes) -> RouteSpec: ...
+@overload
+def parse_stored(kind: Literal["services"], data: bytes) -> ServiceSpec: ...
+@overload
+def parse_stored(kind: Literal["upstreams"], data: bytes) -> UpstreamSpec: ...
+@overload
+def parse_stored(kind: Literal["plugin_configs"], data: bytes) -> PluginConfigSpec: ...
+@overload
+def parse_stored(kind: Literal["global_rules"], data: bytes) -> GlobalRuleSpec: ...
+@overload
+def parse_stored(kind: Literal["wasm_plugins"], data: bytes) -> WasmPluginSpec: ...
+@overload
+def parse_stored(kind: Kind, data: bytes) -> Spec: ...
+def parse_stored(kind: Kind, data: bytes) -> Spec:
+    """A stored value without its bookkeeping; raises DocumentError or SchemaError, both ValueErrors."""
+    document = decode(data)
+    if isinstance(document, dict):
+        document = {name: value for name, value in document.items() if name not in BOOKKEEPING}
+    return validate(RESOURCES[kind].model, document)
+
+
+def _plugins_of(document: dict[str, Any]) -> dict[str, Any]:
+    plugins = document.get("plugins")
+    return plugins if isinstance(plugins, dict) else {}
+
+
+def _properties(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The property names of the object at a location, as far as models describe it."""
+    for part in location:
+        if part not in model.model_fields:
+            return ()
+        inner = _model_in(model.model_fields[str(part)].annotation)
+        if inner is None:
+            return ()
+        model = inner
+    return tuple(info.alias or name for name, info in model.model_fields.items())
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+class AbsentNotNull(GenerateJsonSchema):
+    """JSON Schema in which a property that may be absent does not look as if it may be null."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default", ...) is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+
+def json_schema(kind: Kind) -> dict[str, Any]:
+    """The JSON Schema of a kind, as its model defines it."""
+    return RESOURCES[kind].model.model_json_schema(schema_generator=AbsentNotNull)
+
+
+__all__ = [
+    "ALL_VERBS",
+    "BOOKKEEPING",
+    "RESOURCES",
+    "TIMESTAMPS",
+    "AbsentNotNull",
+    "DocumentError",
+    "Kind",
+    "Resource",
+    "SchemaError",
+    "Verb",
+    "json_schema",
+    "parse_stored",
+    "validate",
+]

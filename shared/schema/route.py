@@ -1,0 +1,99 @@
+"""Routes: which requests, through which plugins, to which upstream.
+
+The law: a path pattern is exact, a prefix that ends in `*`, or has `:param` segments; anything else that APISIX's
+routers know is refused until this router knows it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.schema.common import (
+    Described,
+    Integer,
+    Maybe,
+    NotYet,
+    OnlyFalse,
+    Plugins,
+    ReferenceId,
+    SomeUnique,
+    Status,
+    TimeoutSpec,
+    UniqueArray,
+)
+from shared.schema.hosts import HostPattern
+from shared.schema.upstream import UpstreamSpec
+
+Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"]
+
+
+def _refuse(text: str) -> PydanticCustomError:
+    return PydanticCustomError("route", "{text}", {"text": text})
+
+
+def _path_pattern(value: str) -> str:
+    if not value.startswith("/"):
+        raise _refuse(f'expected a path that starts with "/", got "{value}"')
+    if "*" in value[:-1]:
+        raise _refuse('"*" is supported as the last character only, others are not supported yet')
+    names = [segment[1:] for segment in value.split("/") if segment.startswith(":")]
+    if "" in names or "*" in names:
+        raise _refuse('a ":" at the start of a segment needs a name')
+    if len(set(names)) < len(names):
+        raise _refuse("two segments have the same parameter name")
+    return value
+
+
+PathPattern = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_path_pattern)]
+
+
+class RouteSpec(Described):
+    uri: Maybe[PathPattern] = None
+    uris: Maybe[SomeUnique[PathPattern]] = None
+    host: Maybe[HostPattern] = None
+    hosts: Maybe[SomeUnique[HostPattern]] = None
+    methods: Maybe[UniqueArray[Method]] = None
+    priority: Integer = 0
+    status: Status = 1
+    plugins: Maybe[Plugins] = None
+    plugin_config_id: Maybe[ReferenceId] = None
+    service_id: Maybe[ReferenceId] = None
+    upstream: Maybe[UpstreamSpec] = None
+    upstream_id: Maybe[ReferenceId] = None
+    timeout: Maybe[TimeoutSpec] = None
+
+    enable_websocket: OnlyFalse = False
+    remote_addr: NotYet = None
+    remote_addrs: NotYet = None
+    vars: NotYet = None
+    filter_func: NotYet = None
+    script: NotYet = None
+    script_id: NotYet = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if self.uri is not None and self.uris is not None:
+            raise _refuse("value should match only one schema, but matches both uri and uris")
+        if self.uri is None and self.uris is None:
+            raise _refuse('value should match only one schema, but matches none: property "uri" or "uris" is required')
+        if self.host is not None and self.hosts is not None:
+            raise _refuse("only one of host or hosts is allowed")
+        if self.plugins is None and self.upstream is None and self.upstream_id is None and self.service_id is None:
+            raise _refuse(
+                'object matches none of the required: ["plugins"] or ["upstream"] or ["upstream_id"] or ["service_id"]'
+            )
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path patterns, whichever property they came in."""
+        return self.uris if self.uris is not None else (self.uri or "",)
+
+    @property
+    def host_patterns(self) -> tuple[str, ...]:
+        """Host patterns in lower case; empty when the route itself names none."""
+        hosts = self.hosts if self.hosts is not None else (self.host,) if self.host is not None else ()
+        return tuple(host.lower() for host in hosts)

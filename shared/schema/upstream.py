@@ -1,0 +1,90 @@
+"""Upstreams: the servers behind a route.
+
+The law: every value accepted here is one that the balancer and the upstream client honour today.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.schema.common import MAX_INT, MAX_SECONDS, Array, Described, Maybe, NotYet, Spec, TimeoutSpec, later
+from shared.schema.hosts import Address, Host, split_address
+
+DEFAULT_PORTS = {"http": 80}
+
+Weight = Annotated[int, Field(ge=0, le=MAX_INT)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Server(NamedTuple):
+    """One node after its two notations are levelled; an IPv6 `host` has no brackets."""
+
+    host: str
+    port: int
+    weight: int
+
+
+class NodeSpec(Spec):
+    host: Host
+    port: Maybe[Port] = None
+    weight: Weight
+    priority: Literal[0] = 0
+    metadata: NotYet = None
+
+
+class KeepalivePoolSpec(Spec):
+    size: Annotated[int, Field(ge=1, le=MAX_INT)] = 320
+    idle_timeout: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] = 60.0
+    requests: Annotated[int, Field(ge=1, le=MAX_INT)] = 1000
+
+
+def _array_or_object(value: object) -> str | None:
+    return "#array" if isinstance(value, list) else "#object" if isinstance(value, dict) else None
+
+
+Nodes = Annotated[
+    Annotated[Array[NodeSpec], Tag("#array")] | Annotated[dict[Address, Weight], Tag("#object")],
+    Discriminator(_array_or_object, custom_error_type="array_or_object", custom_error_message="array or object"),
+]
+
+
+class UpstreamSpec(Described):
+    nodes: Nodes
+    type: Annotated[Literal["roundrobin"], later("chash", "least_conn", "ewma")] = "roundrobin"
+    scheme: Annotated[Literal["http"], later("https", "grpc", "grpcs", "tcp", "tls", "udp", "kafka")] = "http"
+    pass_host: Literal["pass", "node", "rewrite"] = "pass"
+    upstream_host: Maybe[Address] = None
+    timeout: Maybe[TimeoutSpec] = None
+    keepalive_pool: KeepalivePoolSpec = KeepalivePoolSpec()
+
+    hash_on: NotYet = None
+    key: NotYet = None
+    retries: NotYet = None
+    retry_timeout: NotYet = None
+    tls: NotYet = None
+    checks: NotYet = None
+    service_name: NotYet = None
+    discovery_type: NotYet = None
+    discovery_args: NotYet = None
+
+    @model_validator(mode="after")
+    def _rewrite_needs_a_host(self) -> Self:
+        if self.pass_host == "rewrite" and self.upstream_host is None:
+            text = "`upstream_host` can't be empty when `pass_host` is `rewrite`"
+            raise PydanticCustomError("upstream_host", "{text}", {"text": text})
+        return self
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """All nodes in the order of the document, each with a port."""
+        return tuple(self._servers())
+
+    def _servers(self) -> list[Server]:
+        default = DEFAULT_PORTS[self.scheme]
+        if isinstance(self.nodes, dict):
+            pairs = ((split_address(address), weight) for address, weight in self.nodes.items())
+            return [Server(host, port or default, weight) for (host, port), weight in pairs]
+        return [Server(split_address(node.host)[0], node.port or default, node.weight) for node in self.nodes]

@@ -1,0 +1,56 @@
+"""Wasm plugins: a module under a name, and how its VM is run.
+
+The law: a stored plugin is pinned to bytes by `module.sha256`; `module.file` beside it only records where they came
+from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.schema.common import Described, Integer, Maybe, NotYet, Spec, TextOrObject
+
+MIB = 1024 * 1024
+# One page of Wasm memory, and all that a 32-bit module can address.
+MIN_MEMORY, MAX_MEMORY = 64 * 1024, 4096 * MIB
+# Longer than this and a callback holds up the whole worker for a minute.
+MAX_CPU_MS = 60_000
+
+CpuMilliseconds = Annotated[int, Field(ge=1, le=MAX_CPU_MS)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+AbsolutePath = Annotated[str, Field(max_length=4096, pattern=r"^/[^\x00]+$")]
+EnvironmentName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^=\x00]+$")]
+EnvironmentValue = Annotated[str, Field(max_length=32768, pattern=r"^[^\x00]*$")]
+
+
+class ModuleSpec(Spec):
+    file: Maybe[AbsolutePath] = None
+    sha256: Maybe[Sha256] = None
+    url: NotYet = None
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        if self.file is None and self.sha256 is None:
+            raise PydanticCustomError("module", 'object matches none of the required: ["file"] or ["sha256"]')
+        return self
+
+
+class LimitsSpec(Spec):
+    callback_cpu_ms: CpuMilliseconds = 20
+    start_cpu_ms: CpuMilliseconds = 1000
+    memory_bytes: Annotated[int, Field(ge=MIN_MEMORY, le=MAX_MEMORY)] = 128 * MIB
+    body_buffer_bytes: Annotated[int, Field(ge=1, le=MAX_MEMORY)] = MIB
+
+
+class WasmPluginSpec(Described):
+    priority: Integer = 0
+    http_request_phase: Literal["access", "rewrite"] = "access"
+    module: Maybe[ModuleSpec] = None
+    limits: LimitsSpec = LimitsSpec()
+    failure_policy: Literal["fail_closed", "fail_open"] = "fail_closed"
+    dialect: Literal["proxy-wasm", "apisix"] = "proxy-wasm"
+    vm_configuration: Maybe[TextOrObject] = None
+    environment: dict[EnvironmentName, EnvironmentValue] = Field(default_factory=dict)
