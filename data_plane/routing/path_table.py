@@ -58,11 +58,15 @@ class PathTable(Generic[T]):
     __slots__ = ("_exact", "_lengths", "_stems")
 
     def __init__(
-        self, exact: dict[bytes, Bucket[T]] | None = None, stems: dict[bytes, Groups[T]] | None = None
+        self,
+        exact: dict[bytes, Bucket[T]] | None = None,
+        stems: dict[bytes, Groups[T]] | None = None,
+        lengths: tuple[int, ...] = (),
     ) -> None:
+        """`lengths`: every length that a stem has, descending."""
         self._exact = exact or {}
         self._stems = stems or {}
-        self._lengths = tuple(sorted({len(stem) for stem in self._stems}, reverse=True))
+        self._lengths = lengths
 
     def __bool__(self) -> bool:
         return bool(self._exact or self._stems)
