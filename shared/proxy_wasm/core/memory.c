@@ -1,0 +1,94 @@
+/* Memory: power-of-two blocks from free lists, arenas of blocks for one stream, growable buffers for bodies. */
+#include "core.h"
+
+enum { MIN_CLASS = 12, MAX_CLASS = 27, HEADER = 16 }; /* 4 KiB to 128 MiB: a body limit of 64 MiB fits one block */
+/* A stream's heads and everything that plugins write into them: 32 KiB each way is what the gateway lets in, the rest is the
+ * plugins' room. */
+enum { ARENA_LIMIT = 1 << 20 };
+
+struct Block { Block *next; u32 class, used; };
+
+static Block *free_blocks[MAX_CLASS + 1];
+
+#ifdef __wasm__
+extern u8 __heap_base;
+static u32 heap_top, heap_end;
+
+static void *heap_take(u32 n) {
+  if (!heap_top) {
+    heap_top = (ADDR(&__heap_base) + 15) & ~15u;
+    heap_end = (u32)__builtin_wasm_memory_size(0) << 16;
+  }
+  if (n > heap_end - heap_top) {
+    u32 pages = (n - (heap_end - heap_top) + 65535) >> 16;
+    if (__builtin_wasm_memory_grow(0, pages) == (u32)-1) return NULL;
+    heap_end += pages << 16;
+  }
+  void *p = (void *)heap_top;
+  heap_top += n;
+  return p;
+}
+#else
+void *driver_allocate(u32 n);
+static void *heap_take(u32 n) { return driver_allocate(n); }
+#endif
+
+static inline void copy(void *to, const void *from, u32 n) {
+  u8 *d = to;
+  const u8 *s = from;
+  if (n > 128) { __builtin_memcpy(d, s, n); return; } /* memory.copy is a call out of compiled code: not for short strings */
+  for (; n >= 8; n -= 8, d += 8, s += 8) { u64 w; __builtin_memcpy(&w, s, 8); __builtin_memcpy(d, &w, 8); }
+  while (n--) *d++ = *s++;
+}
+
+static void clear(void *p, u32 n) { __builtin_memset(p, 0, n); }
+
+static Block *block_take(u32 n) {
+  u32 class = MIN_CLASS;
+  while (class <= MAX_CLASS && (1u << class) - HEADER < n) class++;
+  if (class > MAX_CLASS) return NULL;
+  Block *b = free_blocks[class];
+  if (b) free_blocks[class] = b->next;
+  else if (!(b = heap_take(1u << class))) return NULL;
+  b->class = class; b->used = 0; b->next = NULL;
+  return b;
+}
+
+static void block_free(Block *b) { b->next = free_blocks[b->class]; free_blocks[b->class] = b; }
+static u32 block_room(const Block *b) { return (1u << b->class) - HEADER; }
+static u8 *block_data(Block *b) { return (u8 *)b + HEADER; }
+
+/* NULL when the stream is over its limit or memory is out. */
+static void *arena_take(Arena *a, u32 n) {
+  if (n > ARENA_LIMIT) return NULL;
+  n = (n + 7) & ~7u;
+  Block *b = a->blocks;
+  if (!b || block_room(b) - b->used < n) {
+    if (a->total + n > ARENA_LIMIT || !(b = block_take(n))) return NULL;
+    b->next = a->blocks; a->blocks = b;
+    a->total += block_room(b);
+  }
+  void *p = block_data(b) + b->used;
+  b->used += n;
+  return p;
+}
+
+static void arena_free(Arena *a) {
+  while (a->blocks) { Block *b = a->blocks; a->blocks = b->next; block_free(b); }
+  a->total = 0;
+}
+
+static i32 buffer_reserve(Buffer *b, u32 n) {
+  if (n <= b->capacity) return 1;
+  Block *bigger = block_take(n);
+  if (!bigger) return 0;
+  copy(block_data(bigger), b->data, b->size);
+  if (b->block) block_free(b->block);
+  b->block = bigger; b->data = block_data(bigger); b->capacity = block_room(bigger);
+  return 1;
+}
+
+static void buffer_free(Buffer *b) {
+  if (b->block) block_free(b->block);
+  clear(b, sizeof *b);
+}

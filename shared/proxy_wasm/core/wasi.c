@@ -1,0 +1,109 @@
+/* WASI preview 1 as far as it means anything to a plugin: standard output is the log, the environment is what the plugin's
+ * configuration gives, and there are no files. Constant answers stand in abi.py. */
+#include "core.h"
+
+enum { SUCCESS = 0, BADF = 8, FAULT = 21, INVAL = 28, NOTSUP = 58 };
+enum { STDOUT = 1, STDERR = 2 };
+enum { RANDOM_LIMIT = 65536 };
+
+EXPORT("args_sizes_get") i32 args_sizes_get(gptr count_out, gptr size_out) {
+  return guest_store32(count_out, 0) && guest_store32(size_out, 0) ? SUCCESS : FAULT;
+}
+
+EXPORT("environ_sizes_get") i32 environ_sizes_get(gptr count_out, gptr size_out) {
+  return guest_store32(count_out, environment_count) && guest_store32(size_out, environment.size) ? SUCCESS : FAULT;
+}
+
+/* Python stored `K=V` NUL for each variable. */
+EXPORT("environ_get") i32 environ_get(gptr pointers, gptr text) {
+  u32 at = 0;
+  for (u32 i = 0; i < environment_count; i++) {
+    if (!guest_store32(pointers + i * 4, text + at)) return FAULT;
+    while (at < environment.size && environment.data[at]) at++;
+    at++;
+  }
+  return guest_write(text, environment.data, environment.size) ? SUCCESS : FAULT;
+}
+
+EXPORT("clock_res_get") i32 clock_res_get(u32 id, gptr out_) {
+  if (id > 1) return NOTSUP;
+  return guest_store64(out_, 1) ? SUCCESS : FAULT;
+}
+
+EXPORT("clock_time_get") i32 clock_time_get(u32 id, u64 precision, gptr out_) {
+  (void)precision;
+  if (id > 1) return NOTSUP;
+  return guest_store64(out_, host_clock(id)) ? SUCCESS : FAULT;
+}
+
+EXPORT("random_get") i32 random_get(gptr to, u32 n) {
+  if (n > RANDOM_LIMIT) return INVAL;
+  if (!guest_range(to, n)) return FAULT;
+  if (!n) return SUCCESS;
+  if (!buffer_reserve(&scratch, n)) return INVAL;
+  host_random(scratch.data, n);
+  return guest_write(to, scratch.data, n) ? SUCCESS : FAULT;
+}
+
+EXPORT("fd_fdstat_get") i32 fd_fdstat_get(u32 fd, gptr out_) {
+  if (fd != STDOUT && fd != STDERR) return BADF;
+  u64 stat[3] = {0, 64 /* the right to write */, 0};
+  return guest_write(out_, stat, sizeof stat) ? SUCCESS : FAULT;
+}
+
+/* One call is one message: all pieces joined, one newline at the end cut off. */
+EXPORT("fd_write") i32 fd_write(u32 fd, gptr vectors, u32 count, gptr written_out) {
+  if (fd != STDOUT && fd != STDERR) return BADF;
+  u32 total = 0, kept = 0;
+  if (!buffer_reserve(&scratch, LOG_RING)) return FAULT;
+  for (u32 i = 0; i < count; i++) {
+    u32 vector[2];
+    if (!guest_read(vector, vectors + i * 8, 8) || !guest_range(vector[0], vector[1])) return FAULT;
+    u32 n = vector[1] < LOG_RING - kept ? vector[1] : LOG_RING - kept;
+    if (!guest_read(scratch.data + kept, vector[0], n)) return FAULT;
+    kept += n;
+    total += vector[1];
+  }
+  if (!guest_store32(written_out, total)) return FAULT;
+  if (kept && scratch.data[kept - 1] == '\n') kept--;
+  if (total) log_write(fd == STDOUT ? LEVEL_INFO : LEVEL_ERROR, scratch.data, kept);
+  return SUCCESS;
+}
+
+/* Go's scheduler sleeps through it and stops when it fails. */
+EXPORT("poll_oneoff") i32 poll_oneoff(gptr in, gptr out_, u32 count, gptr events_out) {
+  (void)in; (void)out_; (void)count;
+  return guest_store32(events_out, 0) ? SUCCESS : FAULT;
+}
+
+EXPORT("proc_exit") void proc_exit(u32 code) { (void)code; TRAP(); }
+
+/* --- imports from `env` that toolchains declare */
+
+EXPORT("emscripten_notify_memory_growth") void emscripten_notify_memory_growth(u32 memory) { (void)memory; }
+EXPORT("pthread_equal") i32 pthread_equal(u32 a, u32 b) { return a == b; }
+
+EXPORT("seed") double seed(void) {
+  u32 r = 0;
+  host_random(&r, sizeof r);
+  return (double)r;
+}
+
+/* AssemblyScript: strings are UTF-16 with their size in bytes before them. */
+static void log_utf16(const char *title, gptr text) {
+  u32 n = 0, k = 0;
+  if (!text || !guest_read(&n, text - 4, 4) || n > 1024 || !buffer_reserve(&scratch, 2048)) n = 0;
+  u8 *s = scratch.data;
+  if (!s || !guest_read(s + 1024, text, n)) n = 0;
+  u8 line[600];
+  while (title[k]) { line[k] = (u8)title[k]; k++; }
+  for (u32 i = 0; i + 1 < n && k < sizeof line; i += 2) line[k++] = s[1024 + i + 1] ? '?' : s[1024 + i];
+  log_write(LEVEL_ERROR, line, k);
+}
+
+EXPORT("abort") void guest_abort(gptr message, gptr file, u32 line, u32 column) {
+  (void)line; (void)column;
+  log_utf16("abort: ", message);
+  log_utf16("in: ", file);
+  TRAP();
+}
