@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from shared.keys import Kind
 from shared.schema.common import Spec
 from shared.schema.document import DocumentError, decode
 from shared.schema.errors import Problem, SchemaError, excerpt, from_validation, json_path, json_type
@@ -24,7 +25,6 @@ from shared.schema.service import ServiceSpec
 from shared.schema.upstream import UpstreamSpec
 from shared.schema.wasm_plugin import WasmPluginSpec
 
-Kind = Literal["routes", "services", "upstreams", "plugin_configs", "global_rules", "wasm_plugins"]
 Verb = Literal["GET", "PUT", "POST", "PATCH", "DELETE"]
 ALL_VERBS: frozenset[Verb] = frozenset({"GET", "PUT", "POST", "PATCH", "DELETE"})
 NO_POST: frozenset[Verb] = ALL_VERBS - {"POST"}
