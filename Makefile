@@ -9,7 +9,8 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CORE := shared/proxy_wasm/core.wasm
 PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm)
-PORTS ?=
+# For demo.py, as in `make up OPTIONS="--listen 127.0.0.1:8080"`.
+OPTIONS ?=
 
 # The same as the core's, but a plugin brings its own memory.
 WASM_FLAGS := -target wasm32-freestanding -std=c11 -O2 -mbulk-memory -nostdlib -Wall -Wextra \
@@ -38,7 +39,7 @@ help:
 	@echo "make clean   forget everything that was fetched or built"
 
 up: $(READY) $(CORE) $(PLUGINS)
-	@$(PY) deploy/example/demo.py up $(PORTS)
+	@$(PY) deploy/example/demo.py up $(OPTIONS)
 
 down:
 	@if [ -x $(PY) ]; then $(PY) deploy/example/demo.py down; else echo "nothing runs from here"; fi

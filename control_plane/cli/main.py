@@ -1,0 +1,104 @@
+"""The command line: `waspgate up | control-plane | data-plane`.
+
+The law: a command only gathers its settings and starts processes; the planes never import each other, and this is the
+one place that knows how both are started.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control_plane.cli import serve
+from control_plane.cli import up as both
+from control_plane.cli.errors import CommandError
+from control_plane.cli.settings import load_settings
+
+app = typer.Typer(
+    name="waspgate",
+    help="An API gateway whose plugins are Proxy-Wasm modules.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="sqlite:///PATH or etcd://HOST:PORT[,HOST:PORT...]  [env: WASPGATE_STORE]",
+        rich_help_panel="Settings",
+    ),
+]
+Admin = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Admin API, default 127.0.0.1:9180  [env: WASPGATE_ADMIN]"),
+]
+Listen = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Gateway, default 127.0.0.1:9080  [env: WASPGATE_LISTEN]"),
+]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes, default 1  [env: WASPGATE_WORKERS]")]
+AdminKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Key of the Admin API, else one is made  [env: WASPGATE_ADMIN_KEY]"),
+]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"waspgate {version('waspgate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def waspgate(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """An API gateway whose plugins are Proxy-Wasm modules."""
+
+
+@app.command(epilog="Example: waspgate up --workers 2 --listen 0.0.0.0:9080")
+def up(
+    store: Store = None,
+    admin: Admin = None,
+    listen: Listen = None,
+    workers: Workers = None,
+    admin_key: AdminKey = None,
+    config: Config = None,
+) -> None:
+    """Run the control plane and the data plane together."""
+    options = {"store": store, "admin": admin, "listen": listen, "workers": workers, "admin_key": admin_key}
+    raise typer.Exit(both.run(load_settings(options, config)))
+
+
+@app.command(epilog="Example: waspgate control-plane --store etcd://127.0.0.1:2379")
+def control_plane(store: Store = None, admin: Admin = None, admin_key: AdminKey = None, config: Config = None) -> None:
+    """Run the Admin API."""
+    serve.run(load_settings({"store": store, "admin": admin, "admin_key": admin_key}, config))
+
+
+@app.command(epilog="Example: waspgate data-plane --store etcd://127.0.0.1:2379 --workers 4")
+def data_plane(store: Store = None, listen: Listen = None, workers: Workers = None, config: Config = None) -> None:
+    """Run the workers that proxy requests."""
+    both.become_data_plane(load_settings({"store": store, "listen": listen, "workers": workers}, config))
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except CommandError as error:
+        typer.echo(f"waspgate: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

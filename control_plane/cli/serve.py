@@ -1,0 +1,101 @@
+"""Runs the control plane in this process: the Admin API on uvicorn, over the configuration store.
+
+The law: what can be wrong with the settings is found before the first request: the address is bound here, so that a
+port in use is one clear line, and an Admin API that others can reach needs a key that the operator chose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from control_plane.admin_key import AdminKeyError, load_or_create_admin_key
+from control_plane.app import create_app
+from control_plane.cli.errors import USAGE, CommandError
+from control_plane.cli.settings import Address, Settings
+from shared.log import configure_logging
+from shared.store.contract import StoreError
+from shared.store.url import open_store
+
+log = structlog.get_logger()
+
+# Pending connections while the one thread is busy; the Admin API has few clients.
+BACKLOG = 128
+# How long a request in flight may take after SIGTERM; an upload of 32 MiB on a slow link is the longest.
+GRACE_SECONDS = 10
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight. Raises CommandError."""
+    check_exposure(settings)
+    configure_logging()
+    key = _admin_key(settings)
+    listener = bind(settings.admin)
+    # uvicorn raises the signal that stopped it once more when it is done; then it must not kill.
+    signal.signal(signal.SIGTERM, _ignore)
+    signal.signal(signal.SIGINT, _ignore)
+    with listener:
+        try:
+            asyncio.run(_serve(settings, key, listener))
+        except StoreError as error:
+            raise CommandError(f"cannot open the store {settings.store_without_password}: {error}") from error
+
+
+def check_exposure(settings: Settings) -> None:
+    """A key that was made silently must not guard an Admin API that the network can reach."""
+    if settings.admin_key is None and not settings.admin.is_loopback:
+        raise CommandError(
+            f"the Admin API on {settings.admin} can be reached by others: choose its key with --admin-key or "
+            "WASPGATE_ADMIN_KEY, or listen on a loopback address",
+            USAGE,
+        )
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket. Raises CommandError."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise CommandError(f"cannot listen on {address} (--admin): {error.strerror}") from error
+    return listener
+
+
+def _admin_key(settings: Settings) -> str:
+    if settings.admin_key is not None:
+        return settings.admin_key.get_secret_value()
+    try:
+        key, path, created = load_or_create_admin_key(settings.key_directory)
+    except AdminKeyError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot keep the admin key in {settings.key_directory}: {error.strerror}") from error
+    log.info("made an admin key" if created else "using the admin key", path=str(path))
+    return key
+
+
+async def _serve(settings: Settings, key: str, listener: socket.socket) -> None:
+    async with open_store(settings.store) as store:
+        config = uvicorn.Config(
+            create_app(store, keys=[key]),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        log.info("admin API is listening", address=str(settings.admin), store=settings.store_without_password)
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
+    pass

@@ -1,0 +1,140 @@
+"""The settings of the commands: an option beats the environment, the environment the file, the file a default.
+
+The law: a setting has one name everywhere (`--admin-key`, `WASPGATE_ADMIN_KEY`, `admin_key` in the file), and an error
+says in which of the sources the wrong value stands. The file is TOML.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from control_plane.cli.errors import USAGE, CommandError
+from shared.store.url import open_store
+
+PREFIX = "WASPGATE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. IPv6 addresses are written in brackets, as in a URL."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        host, colon, port = str(text).rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or not host:
+            raise ValueError(f"expected HOST:PORT, got {str(text)!r}")
+        if ":" in host and not bracketed:
+            raise ValueError(f"expected an IPv6 address in brackets, as [::1]:9080, got {str(text)!r}")
+        return cls(host[1:-1] if bracketed else host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def state_directory() -> Path:
+    """Where the gateway keeps what it must not lose, unless it is told otherwise: the XDG state directory."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "waspgate"
+
+
+def _store_url(url: str) -> str:
+    open_store(url)  # says what is wrong with the URL, and connects to nothing yet
+    return url
+
+
+def _default_store() -> str:
+    return f"sqlite://{quote(str(state_directory() / 'config.db'))}"
+
+
+AddressSetting = Annotated[Address, BeforeValidator(Address.parse)]
+
+
+class Settings(BaseModel):
+    """What `up`, `control-plane` and `data-plane` can be told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store: Annotated[str, AfterValidator(_store_url)] = Field(default_factory=_default_store)
+    admin: AddressSetting = Address("127.0.0.1", 9180)
+    listen: AddressSetting = Address("127.0.0.1", 9080)
+    # One, because a worker has its own plugin contexts and counters: several are a choice, not a surprise.
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    admin_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+
+    @property
+    def key_directory(self) -> Path:
+        """Where a key is made when none is given: beside the data, or in the state directory when etcd has the data."""
+        parts = urlsplit(self.store)
+        if parts.scheme != "sqlite":
+            return state_directory()
+        relative = parts.path.startswith(("/./", "/../"))
+        return Path(unquote(parts.path[1:] if relative else parts.path)).parent
+
+    @property
+    def store_without_password(self) -> str:
+        return re.sub(r"//[^/@]*@", "//***@", self.store)
+
+
+def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
+    """Merge the sources and check the result. Raises CommandError."""
+    given = {name: value for name, value in options.items() if value is not None}
+    variables = {name: f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    environment = {name: os.environ[variable] for name, variable in variables.items() if os.environ.get(variable)}
+    file = config or _path_from_environment()
+    written = {} if file is None else _read_file(file)
+    origins = {name: f"{file}: {name}" for name in written}
+    origins |= {name: variables[name] for name in environment}
+    origins |= {name: f"--{name.replace('_', '-')}" for name in given}
+    try:
+        return Settings.model_validate({**written, **environment, **given})
+    except ValidationError as error:
+        raise CommandError(_explain(error, origins), USAGE) from error
+
+
+def _path_from_environment() -> Path | None:
+    path = os.environ.get(f"{PREFIX}CONFIG")
+    return Path(path) if path else None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"cannot read the settings in {path}: {error.strerror}", USAGE) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} is not TOML: {error}", USAGE) from error
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False):
+        name = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{origins[name]}: unknown setting; known are {', '.join(Settings.model_fields)}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{origins[name]}: {message[:1].lower()}{message[1:]}")
+    return "; ".join(lines)

@@ -1,0 +1,149 @@
+"""The floors of the project, held by walking the imports: who may import whom, and which modules know no I/O."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The floors of the data plane, highest first: a module imports from its own floor or lower ones.
+FLOORS = (
+    ("data_plane.__main__", "data_plane.supervisor", "data_plane.settings"),
+    ("data_plane.worker",),
+    ("data_plane.http",),
+    ("data_plane.exchange",),
+    ("data_plane.config",),
+    ("data_plane.plugins", "data_plane.routing", "data_plane.balance"),
+    ("data_plane.observe",),
+    ("shared",),
+)
+
+PURE = (
+    "data_plane.routing",
+    "data_plane.exchange",
+    "data_plane.balance",
+    "data_plane.http.head",
+    "data_plane.config.compiler",
+    "data_plane.config.snapshot",
+    "shared.schema",
+    "shared.keys",
+    "shared.plugin_merge",
+    "shared.proxy_wasm",
+)
+# Not part of the running host: it calls the compiler when the core is built.
+IMPURE_BY_PURPOSE = ("shared.proxy_wasm.core_build", "shared.proxy_wasm.engine")
+IO = {"asyncio", "socket", "ssl", "threading", "subprocess", "selectors", "signal", "wasmtime", "time", "logging"}
+IO |= {"structlog", "uvloop", "httpx", "aetcd", "grpc", "sqlite3"}
+
+STORE_ENGINES = ("shared.store.etcd", "shared.store.sqlite")
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file names in an import, wherever it stands, except for type checking only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def floor(name: str) -> int | None:
+    return next((index for index, packages in enumerate(FLOORS) if within(name, packages)), None)
+
+
+SHARED, CONTROL_PLANE, DATA_PLANE = modules("shared"), modules("control_plane"), modules("data_plane")
+
+
+@pytest.mark.parametrize("path", SHARED, ids=module_name)
+def test_shared_knows_neither_plane(path: Path) -> None:
+    assert not [name for name in imports(path) if within(name, ("control_plane", "data_plane"))]
+
+
+@pytest.mark.parametrize("path", CONTROL_PLANE, ids=module_name)
+def test_the_control_plane_does_not_import_the_data_plane(path: Path) -> None:
+    assert not [name for name in imports(path) if within(name, ("data_plane",))]
+
+
+@pytest.mark.parametrize("path", DATA_PLANE, ids=module_name)
+def test_the_data_plane_imports_only_what_is_below(path: Path) -> None:
+    here = floor(module_name(path))
+    for name in imports(path):
+        assert not within(name, ("control_plane",))
+        there = floor(name)
+        if there is not None and module_name(path) != "data_plane":
+            assert here is not None, f"{module_name(path)} stands on no floor"
+            assert there >= here, f"{module_name(path)} imports {name} from above"
+
+
+@pytest.mark.parametrize("path", [*SHARED, *DATA_PLANE], ids=module_name)
+def test_pure_modules_do_no_io(path: Path) -> None:
+    name = module_name(path)
+    if within(name, PURE) and not within(name, IMPURE_BY_PURPOSE):
+        assert not {imported.split(".")[0] for imported in imports(path)} & IO
+
+
+@pytest.mark.parametrize("path", [*SHARED, *DATA_PLANE, *CONTROL_PLANE], ids=module_name)
+def test_one_module_imports_wasmtime(path: Path) -> None:
+    if module_name(path) != "shared.proxy_wasm.engine":
+        assert "wasmtime" not in {name.split(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize("path", [*DATA_PLANE, *CONTROL_PLANE], ids=module_name)
+def test_the_planes_use_the_store_through_its_contract(path: Path) -> None:
+    assert not [name for name in imports(path) if within(name, STORE_ENGINES)]
+
+
+@pytest.mark.parametrize("path", [*SHARED, *DATA_PLANE, *CONTROL_PLANE], ids=module_name)
+def test_no_file_outgrows_its_reader(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_no_circles() -> None:
+    """Imports at module level form no cycle, in any of the packages."""
+    paths = {module_name(path): path for path in [*SHARED, *DATA_PLANE, *CONTROL_PLANE]}
+    graph = {name: {owner(target, paths) for target in imports(path)} for name, path in paths.items()}
+    seen: dict[str, bool] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
+        if seen.get(name):
+            return
+        for target in sorted(graph[name] - {name, ""}):
+            visit(target, (*trail, name))
+        seen[name] = True
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+def owner(name: str, paths: dict[str, Path]) -> str:
+    """The project's module that an imported name lives in, or an empty text."""
+    while name and name not in paths:
+        name = name.rpartition(".")[0]
+    return name
