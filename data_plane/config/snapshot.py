@@ -1,7 +1,8 @@
 """What a worker serves from: immutable, compiled, swapped whole by reference.
 
-The law: nothing here changes after construction, except the balancers' own counters. Objects that a change did not touch
-are the same objects in the next snapshot (identity is how the worker knows that a PluginContext or a pool may stay).
+The law: nothing here changes after construction, except the balancers' own counters. Objects that a change did not
+touch are the same objects in the next snapshot (identity is how the worker knows that a PluginContext or a pool may
+stay).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from shared.proxy_wasm.limits import Limits as Limits
 
 PassHost = Literal["pass", "node", "rewrite"]
 FailurePolicy = Literal["fail_closed", "fail_open"]
@@ -62,16 +65,6 @@ class Upstream:
     keepalive_pool: KeepalivePool = KeepalivePool()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one plugin's VM may use. CPU in milliseconds of the worker's thread, memory in bytes."""
-
-    callback_cpu_ms: int = 20
-    start_cpu_ms: int = 1000
-    memory_bytes: int = 128 * 1024 * 1024
-    body_buffer_bytes: int = 1024 * 1024
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class WasmPlugin:
     """A wasm_plugins object as a worker runs it: one VM for each of these."""
@@ -82,7 +75,7 @@ class WasmPlugin:
     phase: Phase = "access"
     dialect: Dialect = "proxy-wasm"
     failure_policy: FailurePolicy = "fail_closed"
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     vm_configuration: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -102,7 +95,7 @@ class PluginBinding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """`problem` is set when the route matches but cannot be served: a key of exchange/replies.py."""
+    """`problem` (and no `upstream`) when the route matches but cannot be served: a key of exchange/replies.py."""
 
     id: str
     name: str
@@ -120,7 +113,7 @@ class Router(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """`bindings` are all that any route or global rule holds; `global_bindings` run for requests that match no route."""
+    """`routes` are all that can match; `global_bindings` run for requests that match none; `plugins` by name."""
 
     revision: int
     router: Router

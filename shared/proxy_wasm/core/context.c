@@ -35,7 +35,7 @@ EXPORT("io_reserve") u32 io_reserve(u32 n) { return buffer_reserve(&io, n) ? ADD
 EXPORT("result_address") u32 result_address(void) { return ADDR(&result); }
 EXPORT("op_address") u32 op_address(void) { return ADDR(&op); }
 EXPORT("log_address") u32 log_address(void) { return ADDR(log_ring); }
-EXPORT("log_clear") void log_clear(void) { log_size = 0; }
+EXPORT("log_size_address") u32 log_size_address(void) { return ADDR(&log_size); } /* Python sets it to 0 when it has read */
 
 EXPORT("setup") void setup(u32 version, u32 level, u32 max_body) { abi = version; log_level = level; body_limit = max_body; }
 
@@ -180,6 +180,7 @@ static i32 release_head(Context *c, u32 type) {
   if (!m->changed) return 0;
   u32 n = emit_head(c, type, &out);
   m->changed = 0;
+  result.out = ADDR(out.data);
   if (!n) c->effects |= F_BAD_HEAD;
   return (i32)n;
 }

@@ -1,0 +1,432 @@
+"""A plugin's VM: its VMContext, PluginContexts and HttpContexts, and what their callbacks leave to be done.
+
+The law: everything here runs on one thread and returns at once. A failure (trap, exceeded CPU time, memory) raises
+`VmFailed` and ends the whole VM: it answers nothing but VmFailed from then on, and its owner builds a new one. Contexts of
+a failed VM get no further callbacks.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shared.proxy_wasm import pairs, properties
+from shared.proxy_wasm.abi import Direction, Effect, LogLevel, MapType, Status
+from shared.proxy_wasm.contexts import ContextIds, StreamIds
+from shared.proxy_wasm.engine import Call, Engine, GuestModule, GuestTrap, Instance
+from shared.proxy_wasm.limits import Limits
+from shared.proxy_wasm.properties import StreamFacts
+
+_RESULT = struct.Struct("<14I")
+_OP = struct.Struct("<9I")
+_LOG = struct.Struct("<3I")
+
+# core/core.h
+_LOOK, _NO_ROOM = -1, -2
+_OP_GET_PROPERTY, _OP_SET_PROPERTY, _OP_SET_TICK_PERIOD = 1, 2, 3
+_RESULT_OUT_OFFSET = 8
+_OP_OUT_SIZE_OFFSET = 32
+
+_MASK = 0xFFFFFFFF
+NO_GRPC_STATUS = _MASK
+
+
+class VmFailed(Exception):
+    """The VM is gone. `code` as in GuestTrap; the message names the callback."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class PluginRefused(Exception):
+    """The plugin answered false: `stage` is `vm_start` or `configure`. The VM lives on without this PluginContext."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"the plugin answered false to proxy_on_{stage}")
+        self.stage = stage
+
+
+@dataclass(frozen=True, slots=True)
+class VmSettings:
+    """`log_level` is the lowest level that reaches the observer."""
+
+    plugin_name: str
+    limits: Limits = Limits()
+    vm_configuration: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log_level: LogLevel = LogLevel.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class SentReply:
+    """A local response as the plugin sent it; every field name and value is valid. `grpc_status` only for gRPC requests."""
+
+    status: int
+    body: bytes
+    fields: pairs.Pairs
+    details: str
+    grpc_status: int | None
+
+
+class Outcome:
+    """What a phase left to be done when it is not plain `Continue`. `data` is a head or a body, None when unchanged."""
+
+    __slots__ = ("action", "data", "effects", "no_room", "reply")
+
+    def __init__(
+        self,
+        action: int,
+        effects: Effect,
+        data: bytes | None = None,
+        reply: SentReply | None = None,
+        no_room: bool = False,
+    ) -> None:
+        self.action = action
+        self.effects = effects
+        self.data = data
+        self.reply = reply
+        self.no_room = no_room
+
+    @property
+    def paused(self) -> bool:
+        return self.action != 0
+
+
+class StreamOwner(Protocol):
+    """Whoever drives a stream through its plugins."""
+
+    def plugin_properties(self) -> dict[bytes, bytes]:
+        """What plugins have set with proxy_set_property on this request, by path; shared by all of them."""
+
+
+class VmObserver(Protocol):
+    """Whoever owns the VM. Nothing here may call back into the VM."""
+
+    def log(self, level: LogLevel, context_id: int, message: str) -> None: ...
+
+    def effects(self, stream: HttpContext, outcome: Outcome) -> None:
+        """Another context's callback acted on this stream: perform it after the current call."""
+
+    def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None: ...
+
+    def done(self, plugin_context: PluginContext) -> None:
+        """The plugin called proxy_done on a context whose on_done had answered false: delete it now."""
+
+
+class PluginContext:
+    """One configuration of the plugin. `pending` is true between an on_done that answered false and proxy_done."""
+
+    __slots__ = ("configuration", "id", "ids", "pending", "streams", "vm")
+
+    def __init__(self, vm: PluginVM, context_id: int, configuration: bytes) -> None:
+        self.vm = vm
+        self.id = context_id
+        self.configuration = configuration
+        self.ids = StreamIds(vm.ids)
+        self.streams = 0
+        self.pending = False
+
+    def open(self, facts: StreamFacts, owner: StreamOwner) -> HttpContext:
+        """A stream of this plugin; the guest hears of it with its first callback."""
+        return HttpContext(self, facts, owner)
+
+    def tick(self) -> None:
+        vm = self.vm
+        vm.call(vm.root_tick, self.id)
+        vm.settle_root(self)
+
+    def delete(self) -> bool:
+        """on_done, and on_delete unless the plugin asked to wait. True when it is gone."""
+        vm = self.vm
+        if not self.pending:
+            done = vm.call(vm.root_done, self.id)
+            vm.settle_root(self)
+            if not done:
+                self.pending = True
+                return False
+        self.pending = False
+        vm.drop_root(self)
+        return True
+
+
+class HttpContext:
+    """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome."""
+
+    __slots__ = ("facts", "id", "opened", "owner", "root", "vm")
+
+    def __init__(self, root: PluginContext, facts: StreamFacts, owner: StreamOwner) -> None:
+        self.root = root
+        self.vm = root.vm
+        self.id = root.ids.take()
+        self.facts = facts
+        self.owner = owner
+        self.opened = False
+
+    def _open(self) -> None:
+        self.opened = True
+        self.root.streams += 1
+        self.vm.streams[self.id] = self
+
+    def request_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome | None:
+        """The head: start line, field lines and framing lines, without the empty line."""
+        vm = self.vm
+        if not self.opened:
+            self._open()
+        vm.write(head)
+        answer = vm.call(vm.request_headers, self.id, self.root.id, len(head), eos | silent << 1)
+        return vm.bytes_of(answer) if answer > 0 else None if not answer else vm.outcome(self, answer)
+
+    def response_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome | None:
+        vm = self.vm
+        if not self.opened:
+            self._open()
+        vm.write(head)
+        answer = vm.call(vm.response_headers, self.id, self.root.id, len(head), eos | silent << 1)
+        return vm.bytes_of(answer) if answer > 0 else None if not answer else vm.outcome(self, answer)
+
+    def body(self, direction: Direction, data: bytes, eos: bool) -> Outcome | None:
+        """None: the piece goes on as it is."""
+        vm = self.vm
+        vm.write(data)
+        answer = vm.call(vm.body, self.id, direction, len(data), eos)
+        return vm.outcome(self, answer) if answer else None
+
+    def resume_head(self, map_type: MapType) -> bytes | Outcome | None:
+        """After a pause in headers: the head as it stands now, None when it is unchanged."""
+        vm = self.vm
+        answer = vm.call(vm.resume_head, self.id, map_type)
+        return vm.bytes_of(answer) if answer > 0 else None if not answer else vm.outcome(self, answer)
+
+    def take_body(self, direction: Direction) -> bytes:
+        """After a pause in a body: what the plugin held."""
+        vm = self.vm
+        return vm.bytes_of(vm.call(vm.take_body, self.id, direction))
+
+    def finish(self) -> None:
+        """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept."""
+        vm = self.vm
+        if self.opened:
+            self.opened = False
+            self.root.streams -= 1
+            del vm.streams[self.id]
+            if not vm.failed and vm.call(vm.finish, self.id):
+                vm.settle(self)
+        self.root.ids.release(self.id)
+
+
+class PluginVM:
+    """Raises EngineError (cannot be linked) or VmFailed (its start trapped) on construction."""
+
+    def __init__(self, engine: Engine, module: GuestModule, settings: VmSettings, observer: VmObserver) -> None:
+        self.settings = settings
+        self.ids = ContextIds()
+        self.roots: dict[int, PluginContext] = {}
+        self.streams: dict[int, HttpContext] = {}
+        self.failed: VmFailed | None = None
+        self._observer = observer
+        start_seconds = settings.limits.start_cpu_ms / 1000
+        try:
+            self._instance = engine.instantiate(module, self, settings.limits.memory_bytes, start_seconds)
+        except GuestTrap as trap:
+            raise VmFailed(trap.code, f"the module's start section failed: {trap}") from None
+        self._bind_start(self._instance, module, start_seconds)
+        self._bind_streams(self._instance, settings.limits.callback_cpu_ms / 1000)
+        self._start(self._instance, start_seconds)
+        callbacks = self._instance.callbacks
+        self.reads_request_body = "proxy_on_request_body" in callbacks
+        self.reads_response_body = "proxy_on_response_body" in callbacks
+        self.logs_streams = "proxy_on_log" in callbacks
+
+    def _bind_start(self, instance: Instance, module: GuestModule, seconds: float) -> None:
+        core = instance.core_call
+        self.root_create = instance.phase("root_create", 2, seconds)
+        self.root_start = instance.phase("root_start", 1, seconds)
+        self.root_configure = instance.phase("root_configure", 1, seconds)
+        self.root_settle, self._next_other = core("root_settle", 1), core("next_other", 0)
+        self._log_address = core("log_address", 0)() & _MASK
+        self._log_size_address = core("log_size_address", 0)() & _MASK
+        result, op = core("result_address", 0)() & _MASK, core("op_address", 0)() & _MASK
+        self._result = instance.reader(_RESULT, result)
+        self._out_address = instance.reader(struct.Struct("<I"), result + _RESULT_OUT_OFFSET)
+        self._op = instance.reader(_OP, op)
+        self._op_out_size = op + _OP_OUT_SIZE_OFFSET
+        core("setup", 3)(module.version, self.settings.log_level, self.settings.limits.body_buffer_bytes)
+
+    def _bind_streams(self, instance: Instance, seconds: float) -> None:
+        self.root_tick, self.root_done = (
+            instance.phase("root_tick", 1, seconds),
+            instance.phase("root_done", 1, seconds),
+        )
+        self.root_delete = instance.phase("root_delete", 1, seconds)
+        self.request_headers = instance.phase("request_headers", 4, seconds)
+        self.response_headers = instance.phase("response_headers", 4, seconds)
+        self.body, self.finish = instance.phase("body", 4, seconds), instance.phase("finish", 1, seconds)
+        self.resume_head, self.take_body = instance.core_call("resume_head", 2), instance.core_call("take_body", 2)
+
+    def _start(self, instance: Instance, seconds: float) -> None:
+        if self.settings.vm_configuration:
+            instance.write(self.settings.vm_configuration)
+            instance.core_call("set_vm_configuration", 1)(len(self.settings.vm_configuration))
+        if self.settings.environment:
+            block = b"".join(f"{name}={value}\0".encode() for name, value in self.settings.environment.items())
+            instance.write(block)
+            instance.core_call("set_environment", 2)(len(self.settings.environment), len(block))
+        try:
+            instance.start_guest(seconds)
+        except GuestTrap as trap:
+            raise self._fail(trap) from None
+        self.flush_logs()
+
+    # --- plugin contexts
+
+    def create_root(self, configuration: bytes) -> PluginContext:
+        """on_context_create, on_vm_start, on_configure. Raises PluginRefused, VmFailed, OverflowError."""
+        root = PluginContext(self, self.ids.take(), configuration)
+        self.roots[root.id] = root
+        self.write(configuration)
+        self.call(self.root_create, root.id, len(configuration))
+        for stage, function in (("vm_start", self.root_start), ("configure", self.root_configure)):
+            agreed = self.call(function, root.id)
+            self.settle_root(root)
+            if not agreed:
+                self.drop_root(root)
+                raise PluginRefused(stage)
+        return root
+
+    def drop_root(self, root: PluginContext) -> None:
+        if self.call(self.root_delete, root.id):
+            self.flush_logs()
+        del self.roots[root.id]
+        root.ids.give_back()
+        self.ids.release(root.id)
+
+    def settle_root(self, root: PluginContext) -> None:
+        if self.call(self.root_settle, root.id) == 0:
+            return
+        effects = Effect(self._result()[1])
+        self.settle_others(effects)
+        if effects & Effect.DONE and root.pending:
+            self._observer.done(root)
+
+    # --- phases
+
+    def write(self, data: bytes) -> None:
+        """Input for the next call."""
+        if self.failed:
+            raise self.failed
+        try:
+            self._instance.write(data)
+        except GuestTrap as trap:
+            raise self._fail(trap) from None
+
+    def call(self, function: Call, *arguments: int) -> int:
+        if self.failed:
+            raise self.failed
+        try:
+            return function(*arguments)
+        except GuestTrap as trap:
+            raise self._fail(trap) from None
+
+    def bytes_of(self, size: int) -> bytes:
+        return self._instance.read(self._out_address()[0], size) if size else b""
+
+    def outcome(self, stream: HttpContext, answer: int) -> Outcome:
+        """What `result` says, with logs delivered and other streams told."""
+        if answer == _NO_ROOM:
+            return Outcome(1, Effect(0), no_room=True)
+        return self.settle(stream)
+
+    def settle(self, stream: HttpContext) -> Outcome:
+        fields = self._result()
+        action, flags, out, out_size = fields[:4]
+        effects = Effect(flags)
+        data = self._instance.read(out, out_size) if effects & Effect.CHANGED and not action else None
+        reply = self._reply(fields) if effects & Effect.LOCAL_REPLY else None
+        self.settle_others(effects)
+        return Outcome(action, effects, data, reply)
+
+    def _reply(self, fields: tuple[int, ...]) -> SentReply:
+        read = self._instance.read
+        status, grpc, details, details_size, body, body_size, headers, headers_size = fields[6:]
+        return SentReply(
+            status,
+            read(body, body_size),
+            pairs.decode(read(headers, headers_size)),
+            read(details, details_size).decode("utf-8", "replace"),
+            None if grpc == NO_GRPC_STATUS else grpc,
+        )
+
+    def settle_others(self, effects: Effect) -> None:
+        self.flush_logs()
+        while effects & Effect.OTHERS and (context_id := self._next_other()):
+            other = self.streams.get(context_id)
+            if other is not None:
+                fields = self._result()
+                told = Effect(fields[1]) & ~Effect.OTHERS
+                reply = self._reply(fields) if told & Effect.LOCAL_REPLY else None
+                self._observer.effects(other, Outcome(0, told, None, reply))
+
+    # --- what the core asks for (HostPort)
+
+    def op(self, code: int) -> int:
+        context_id, root_id, path_at, path_size, value_at, value_size, number, _, _ = self._op()
+        read = self._instance.read
+        if code == _OP_GET_PROPERTY:
+            return self._get_property(context_id, read(path_at, path_size))
+        if code == _OP_SET_PROPERTY:
+            return self._set_property(context_id, read(path_at, path_size), read(value_at, value_size))
+        if code == _OP_SET_TICK_PERIOD and root_id in self.roots:
+            self._observer.set_tick_period(self.roots[root_id], number)
+            return Status.OK
+        return Status.INTERNAL_FAILURE
+
+    def _get_property(self, context_id: int, path: bytes) -> int:
+        parts = properties.segments(path)
+        value = properties.plugin_property(parts, self.settings.plugin_name)
+        stream = self.streams.get(context_id)
+        if value is None and stream is not None:
+            value = properties.stream_property(parts, stream.facts)
+            if value is None:
+                value = stream.owner.plugin_properties().get(path)
+        if value is None:
+            return Status.NOT_FOUND
+        try:
+            self._instance.write(value)
+        except GuestTrap:
+            return Status.INTERNAL_FAILURE
+        self._instance.write32(self._op_out_size, len(value))
+        return Status.OK
+
+    def _set_property(self, context_id: int, path: bytes, value: bytes) -> int:
+        stream = self.streams.get(context_id)
+        if stream is None:
+            return Status.NOT_FOUND
+        stream.owner.plugin_properties()[path] = value
+        return Status.OK
+
+    def flush_logs(self) -> None:
+        pending, at = self._instance.read32(self._log_size_address), 0
+        while at < pending:
+            level, context_id, size = _LOG.unpack(self._instance.read(self._log_address + at, _LOG.size))
+            text = self._instance.read(self._log_address + at + _LOG.size, size)
+            self._observer.log(LogLevel(level), context_id, text.decode("utf-8", "replace"))
+            at += _LOG.size + size
+        self._instance.write32(self._log_size_address, 0)
+
+    # --- failure
+
+    def _fail(self, trap: GuestTrap) -> VmFailed:
+        """Deliver what the plugin said last, then let the Store go."""
+        self.failed = VmFailed(trap.code, str(trap))
+        self.flush_logs()
+        self.close()
+        return self.failed
+
+    def close(self) -> None:
+        """Without callbacks. Nothing may be called afterwards."""
+        if self.failed is None:
+            self.failed = VmFailed("closed", "the VM was closed")
+        self._instance.close()
