@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from control_plane.cli import serve
 from control_plane.cli import up as both
 from control_plane.cli.errors import CommandError
 from control_plane.cli.settings import load_settings
@@ -23,6 +22,7 @@ app = typer.Typer(
     help="An API gateway whose plugins are Proxy-Wasm modules.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -31,7 +31,6 @@ Store = Annotated[
     typer.Option(
         metavar="URL",
         help="sqlite:///PATH or etcd://HOST:PORT[,HOST:PORT...]  [env: WASPGATE_STORE]",
-        rich_help_panel="Settings",
     ),
 ]
 Admin = Annotated[
@@ -82,6 +81,9 @@ def up(
 @app.command(epilog="Example: waspgate control-plane --store etcd://127.0.0.1:2379")
 def control_plane(store: Store = None, admin: Admin = None, admin_key: AdminKey = None, config: Config = None) -> None:
     """Run the Admin API."""
+    # The web framework takes half a second to import; the other commands do without it.
+    from control_plane.cli import serve
+
     serve.run(load_settings({"store": store, "admin": admin, "admin_key": admin_key}, config))
 
 

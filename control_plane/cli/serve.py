@@ -16,8 +16,8 @@ import uvicorn
 
 from control_plane.admin_key import AdminKeyError, load_or_create_admin_key
 from control_plane.app import create_app
-from control_plane.cli.errors import USAGE, CommandError
-from control_plane.cli.settings import Address, Settings
+from control_plane.cli.errors import CommandError
+from control_plane.cli.settings import Address, Settings, check_exposure
 from shared.log import configure_logging
 from shared.store.contract import StoreError
 from shared.store.url import open_store
@@ -44,16 +44,6 @@ def run(settings: Settings) -> None:
             asyncio.run(_serve(settings, key, listener))
         except StoreError as error:
             raise CommandError(f"cannot open the store {settings.store_without_password}: {error}") from error
-
-
-def check_exposure(settings: Settings) -> None:
-    """A key that was made silently must not guard an Admin API that the network can reach."""
-    if settings.admin_key is None and not settings.admin.is_loopback:
-        raise CommandError(
-            f"the Admin API on {settings.admin} can be reached by others: choose its key with --admin-key or "
-            "WASPGATE_ADMIN_KEY, or listen on a loopback address",
-            USAGE,
-        )
 
 
 def bind(address: Address) -> socket.socket:

@@ -114,6 +114,16 @@ def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
         raise CommandError(_explain(error, origins), USAGE) from error
 
 
+def check_exposure(settings: Settings) -> None:
+    """A key that was made silently must not guard an Admin API that the network can reach."""
+    if settings.admin_key is None and not settings.admin.is_loopback:
+        raise CommandError(
+            f"the Admin API on {settings.admin} can be reached by others: choose its key with --admin-key or "
+            "WASPGATE_ADMIN_KEY, or listen on a loopback address",
+            USAGE,
+        )
+
+
 def _path_from_environment() -> Path | None:
     path = os.environ.get(f"{PREFIX}CONFIG")
     return Path(path) if path else None

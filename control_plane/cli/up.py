@@ -16,8 +16,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from control_plane.cli.serve import check_exposure
-from control_plane.cli.settings import PREFIX, Settings
+from control_plane.cli.settings import PREFIX, Settings, check_exposure
 from shared.log import configure_logging
 
 log = structlog.get_logger()

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.cli.errors import USAGE, CommandError
-from control_plane.cli.serve import check_exposure
-from control_plane.cli.settings import Address, load_settings, state_directory
+from control_plane.cli.settings import Address, check_exposure, load_settings, state_directory
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +63,7 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
             "worker = 1",
             "waspgate.toml: worker: unknown setting; known are store, admin, listen, workers, admin_",
         ),
-        ({}, {}, "workers = ", "waspgate.toml is not TOML: Invalid value (at line 1, column 11)"),
+        ({}, {}, "workers = x", "waspgate.toml is not TOML: Invalid value (at line 1, column 11)"),
     ],
 )
 def test_an_error_names_the_source_and_the_value(
