@@ -1,8 +1,8 @@
 """The contract of the configuration store: what both engines promise, in etcd's terms.
 
-The law: a revision is a number that grows by one with every committed transaction; a reader that lists at revision R and
-then watches from R + 1 sees every change exactly once and in order, or is told `Compacted` and must list again. Keys are
-text, values are bytes. An engine that cannot reach its server raises `StoreUnavailable` and nothing else.
+The law: a revision is a number that grows by one with every committed transaction; a reader that lists at revision R
+and then watches from R + 1 sees every change exactly once and in order, or is told `Compacted` and must list again.
+Keys are text, values are bytes. An engine that cannot reach its server raises `StoreUnavailable` and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ class Compacted(StoreError):
     def __init__(self, compact_revision: int) -> None:
         super().__init__(f"history before revision {compact_revision} is compacted")
         self.compact_revision = compact_revision
+
+
+class LeaseNotFound(StoreError):
+    """A write named a lease that does not exist or has expired."""
 
 
 class TooLarge(StoreError):
@@ -63,7 +67,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a watch delivers: all events of one or more whole revisions up to `revision`; empty events mean progress only."""
+    """All events of one or more whole revisions up to `revision`; empty events mean progress only."""
 
     revision: int
     events: tuple[Event, ...]
@@ -126,4 +130,4 @@ class ConfigStore(Protocol):
     async def revoke_lease(self, lease: int) -> None: ...
 
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Batch]:
-        """Changes under the prefix from that revision on, without end; raises Compacted. Survives lost connections by itself."""
+        """Changes under the prefix from that revision on, without end; raises Compacted. Survives lost connections."""
