@@ -96,7 +96,7 @@ def data_plane(store: Store = None, listen: Listen = None, workers: Workers = No
 def main() -> None:
     """The console script."""
     try:
-        app()
+        app(prog_name="waspgate")
     except CommandError as error:
         typer.echo(f"waspgate: {error}", err=True)
         sys.exit(error.exit_code)
