@@ -1,0 +1,403 @@
+"""A request's way through its Wasm plugins: who is called next, who holds what, and what a plugin's answer means.
+
+The law: the request passes the links in order, the response in reverse (as in Envoy). A link that pauses on a head holds that
+head and everything after it, here; a link that pauses on a body holds it in its VM, where its next callback sees all of it. A
+local reply ends the request's way, and goes through every plugin's response callbacks unless the response had begun. A failed
+plugin is skipped from then on: the stream goes on without it (fail_open) or ends in 503 (fail_closed).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from data_plane.config.snapshot import FailurePolicy
+from data_plane.plugins.interface import ChainSink, LocalReply
+from shared.proxy_wasm.abi import Direction, Effect, MapType
+from shared.proxy_wasm.vm import HttpContext, Outcome, SentReply, VmFailed
+
+_CONTINUE = (Effect.CONTINUE_REQUEST, Effect.CONTINUE_RESPONSE)
+_HEADERS = (MapType.REQUEST_HEADERS, MapType.RESPONSE_HEADERS)
+_JSON = (b"content-type", b"application/json")
+
+
+def _error(status: int, message: str, details: str) -> LocalReply:
+    return LocalReply(status, f'{{"error_msg":"{message}"}}\n'.encode(), (_JSON,), details)
+
+
+PLUGIN_FAILED = _error(503, "a plugin of this route failed", "wasm_fail_stream")
+# A head or body that a plugin cannot take, or a head that it left without what a message must have; by direction.
+HEAD_TOO_LARGE = (
+    _error(431, "request fields too large for a plugin", "wasm_head_too_large"),
+    _error(502, "response fields too large for a plugin", "wasm_head_too_large"),
+)
+BODY_TOO_LARGE = (
+    _error(413, "request body larger than a plugin of this route holds", "wasm_body_too_large"),
+    _error(500, "response body larger than a plugin of this route holds", "wasm_body_too_large"),
+)
+HEAD_INCOMPLETE = _error(500, "a plugin of this route removed a pseudo-header", "wasm_incomplete_head")
+
+
+class ChainOwner(Protocol):
+    """The runtime, as a chain sees it."""
+
+    def stream_failed(self, link: Link, failure: VmFailed) -> None:
+        """The link's VM is gone: once for every stream that notices."""
+
+    def stream_ended(self, link: Link) -> None: ...
+
+
+class Stop:
+    """Where a direction waits. `pieces` came after a paused head; with a paused body they are the plugin's own copies,
+    kept only under fail_open, where they must go on if the VM dies with them."""
+
+    __slots__ = ("eos", "framing", "head", "pieces", "size")
+
+    def __init__(self, head: bytes | None, framing: bytes, eos: bool) -> None:
+        self.head = head
+        self.framing = framing
+        self.eos = eos
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+
+class Link:
+    """One plugin on one request. `context` is None when the plugin could not start, or has failed."""
+
+    __slots__ = ("chain", "context", "passed", "policy", "root_slot", "stops")
+
+    def __init__(self, policy: FailurePolicy, root_slot: object) -> None:
+        self.policy = policy
+        self.root_slot = root_slot
+        self.context: HttpContext | None = None
+        self.chain: WasmChain | None = None
+        self.stops: list[Stop | None] = [None, None]
+        self.passed: list[bytes | None] = [None, None]
+
+    def plugin_properties(self) -> dict[bytes, bytes]:
+        assert self.chain is not None
+        return self.chain.properties
+
+
+class WasmChain:
+    __slots__ = (
+        "_finals", "_forward_body", "_forward_head", "_links", "_over", "_owner", "_properties", "_replied", "_sink",
+        "reads_request_body", "reads_response_body", "request_backlog", "response_backlog", "response_begun",
+    )  # fmt: skip
+
+    def __init__(self, links: list[Link], sink: ChainSink, owner: ChainOwner) -> None:
+        self._links = (links, links if len(links) == 1 else links[::-1])
+        self._sink = sink
+        self._owner = owner
+        self._forward_head = (sink.forward_request_head, sink.forward_response_head)
+        self._forward_body = (sink.forward_request_body, sink.forward_response_body)
+        self._over = [False, False]
+        self._finals: list[bytes | None] = [None, None]
+        self._replied = False
+        self._properties: dict[bytes, bytes] | None = None
+        self.response_begun = False
+        self.request_backlog = 0
+        self.response_backlog = 0
+        self.reads_request_body = False
+        self.reads_response_body = False
+        for link in links:
+            link.chain = self
+            if link.context is not None:
+                self.reads_request_body |= link.context.vm.reads_request_body
+                self.reads_response_body |= link.context.vm.reads_response_body
+
+    @property
+    def properties(self) -> dict[bytes, bytes]:
+        """What the request's plugins have set with proxy_set_property."""
+        if self._properties is None:
+            self._properties = {}
+        return self._properties
+
+    # --- events
+
+    def request_head(self, head: bytes, framing: bytes, eos: bool) -> None:
+        self._head(Direction.REQUEST, 0, head, framing, eos)
+
+    def request_body(self, data: bytes, eos: bool) -> None:
+        self._body(Direction.REQUEST, 0, data, eos)
+
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> None:
+        if self._replied and self.response_begun:
+            # A reply made in the response phase goes past all plugins; on_log still sees it.
+            self._finals[Direction.RESPONSE] = head
+            self._sink.forward_response_head(head)
+            return
+        self.response_begun = True
+        self._head(Direction.RESPONSE, 0, head, framing, eos)
+
+    def response_body(self, data: bytes, eos: bool) -> None:
+        if self._replied and self._over[Direction.RESPONSE]:
+            self._sink.forward_response_body(data, eos)
+        else:
+            self._body(Direction.RESPONSE, 0, data, eos)
+
+    def finish(self) -> None:
+        self._over = [True, True]
+        for link in self._links[Direction.REQUEST]:
+            context = link.context
+            if context is None:
+                continue
+            try:
+                if context.vm.logs_streams and context.opened:
+                    self._show_finals(link, context)
+                context.finish()
+            except VmFailed as failure:
+                self._drop(link, failure)
+            else:
+                link.context = None
+                self._owner.stream_ended(link)
+
+    def _show_finals(self, link: Link, context: HttpContext) -> None:
+        """on_log reads the messages as they left the gateway, also where a later plugin changed them."""
+        request, response = self._finals
+        if request is not None and request is not link.passed[Direction.REQUEST]:
+            context.request_headers(request, True, silent=True)
+        if response is not None and response is not link.passed[Direction.RESPONSE]:
+            context.response_headers(response, True, silent=True)
+
+    # --- heads and bodies through the links
+
+    def _head(self, direction: Direction, position: int, head: bytes, framing: bytes, eos: bool) -> None:
+        links = self._links[direction]
+        while position < len(links):
+            link = links[position]
+            position += 1
+            context = link.context
+            if context is None:
+                if link.policy == "fail_closed" and direction is Direction.REQUEST:
+                    self._reply(PLUGIN_FAILED)
+                    return
+                continue
+            try:
+                phase = context.response_headers if direction else context.request_headers
+                answer = phase(head + framing, eos)
+            except VmFailed as failure:
+                if self._failed(link, failure):
+                    continue
+                return
+            if answer is not None:
+                if isinstance(answer, bytes):
+                    head = answer
+                else:
+                    passed = self._head_outcome(link, direction, answer, head, framing, eos)
+                    if passed is None:
+                        return
+                    head = passed
+            link.passed[direction] = head
+        self._finals[direction] = head
+        self._forward_head[direction](head)
+
+    def _head_outcome(
+        self, link: Link, direction: Direction, outcome: Outcome, head: bytes, framing: bytes, eos: bool
+    ) -> bytes | None:
+        """The head that goes on now, or None."""
+        if outcome.no_room:
+            self._reply(HEAD_TOO_LARGE[direction])
+            return None
+        if self._ended(outcome):
+            return None
+        if outcome.paused:
+            link.stops[direction] = Stop(head, framing, eos)
+        self._resume_told(link, outcome)
+        if outcome.paused:
+            return None
+        return head if outcome.data is None else outcome.data
+
+    def _body(self, direction: Direction, position: int, data: bytes, eos: bool) -> None:
+        if self._over[direction]:
+            return
+        links = self._links[direction]
+        while position < len(links):
+            passed = self._body_through(links[position], direction, data, eos)
+            if passed is None:
+                return
+            data = passed
+            position += 1
+        self._forward_body[direction](data, eos)
+
+    def _body_through(self, link: Link, direction: Direction, data: bytes, eos: bool) -> bytes | None:
+        """The bytes that go on now, or None."""
+        stop, context = link.stops[direction], link.context
+        if stop is not None and stop.head is not None:
+            stop.pieces.append(data)
+            stop.size += len(data)
+            stop.eos = eos
+            self._count(direction, len(data))
+            return None
+        if context is None or not (context.vm.reads_response_body if direction else context.vm.reads_request_body):
+            return data
+        try:
+            outcome = context.body(direction, data, eos)
+        except VmFailed as failure:
+            if stop is None:
+                return data if self._failed(link, failure) else None
+            stop.pieces.append(data)
+            stop.eos = eos
+            self._failed(link, failure)
+            return None
+        if outcome is not None:
+            return self._body_outcome(link, direction, outcome, data, eos)
+        link.stops[direction] = None
+        return data
+
+    def _body_outcome(self, link: Link, direction: Direction, outcome: Outcome, data: bytes, eos: bool) -> bytes | None:
+        """The bytes that go on now, or None."""
+        if outcome.no_room:
+            self._reply(BODY_TOO_LARGE[direction])
+            return None
+        if self._ended(outcome):
+            return None
+        if outcome.paused:
+            stop = link.stops[direction] = link.stops[direction] or Stop(None, b"", eos)
+            stop.eos = eos
+            if link.policy == "fail_open":
+                stop.pieces.append(data)
+        else:
+            link.stops[direction] = None
+        self._resume_told(link, outcome)
+        if outcome.paused:
+            return None
+        return data if outcome.data is None else outcome.data
+
+    def _count(self, direction: Direction, size: int) -> None:
+        if direction:
+            self.response_backlog += size
+        else:
+            self.request_backlog += size
+
+    # --- what plugins ask for
+
+    def apply(self, link: Link, outcome: Outcome) -> None:
+        """Another context's callback acted on this stream."""
+        if link.context is not None and not self._ended(outcome):
+            self._resume_told(link, outcome)
+
+    def _ended(self, outcome: Outcome) -> bool:
+        """The outcome ends the stream's way here: a reset, a local reply, or a head that cannot be sent."""
+        effects = outcome.effects
+        if effects & Effect.CLOSE:
+            self._over = [True, True]
+            self._sink.abort("a plugin closed the stream")
+        elif effects & Effect.LOCAL_REPLY and outcome.reply is not None:
+            self._reply(_local_reply(outcome.reply))
+        elif effects & Effect.BAD_HEAD:
+            self._reply(HEAD_INCOMPLETE)
+        else:
+            return False
+        return True
+
+    def _resume_told(self, link: Link, outcome: Outcome) -> None:
+        for direction in (Direction.REQUEST, Direction.RESPONSE):
+            if outcome.effects & _CONTINUE[direction]:
+                self._resume(link, direction)
+
+    def _resume(self, link: Link, direction: Direction) -> None:
+        stop, context = link.stops[direction], link.context
+        if stop is None or context is None or self._over[direction]:
+            return
+        try:
+            if stop.head is None:
+                data = context.take_body(direction)
+                link.stops[direction] = None
+                self._body(direction, self._after(link, direction), data, stop.eos)
+                return
+            head = self._resumed_head(context, direction, stop.head)
+        except VmFailed as failure:
+            self._failed(link, failure)
+            return
+        if head is not None:
+            link.passed[direction] = head
+            self._release(link, direction, stop, head)
+
+    def _resumed_head(self, context: HttpContext, direction: Direction, head: bytes) -> bytes | None:
+        answer = context.resume_head(_HEADERS[direction])
+        if answer is None or isinstance(answer, bytes):
+            return answer or head
+        if self._ended(answer):
+            return None
+        return answer.data or head
+
+    def _release(self, link: Link, direction: Direction, stop: Stop, head: bytes) -> None:
+        """The head goes on to the next link, what was held behind it comes to this one's body callback."""
+        link.stops[direction] = None
+        self._count(direction, -stop.size)
+        self._head(direction, self._after(link, direction), head, stop.framing, stop.eos and not stop.pieces)
+        here = self._after(link, direction) - 1
+        for k, piece in enumerate(stop.pieces):
+            self._body(direction, here, piece, stop.eos and k == len(stop.pieces) - 1)
+
+    def _after(self, link: Link, direction: Direction) -> int:
+        return self._links[direction].index(link) + 1
+
+    def _reply(self, reply: LocalReply) -> None:
+        """A second reply replaces the first one as long as that is on its way through the plugins."""
+        if self._over[Direction.RESPONSE]:
+            return
+        self._replied = True
+        self._over[Direction.REQUEST] = True
+        if self.response_begun:
+            self._over[Direction.RESPONSE] = True
+        self._clear_stops()
+        if self._finals[Direction.RESPONSE] is not None:
+            self._over = [True, True]
+            self._sink.abort(reply.details)
+        else:
+            self._sink.local_reply(reply)
+
+    def _clear_stops(self) -> None:
+        self.request_backlog = self.response_backlog = 0
+        for link in self._links[Direction.REQUEST]:
+            link.stops = [None, None]
+
+    # --- failure
+
+    def vm_failed(self, link: Link, failure: VmFailed) -> None:
+        """The link's VM died in another stream's callback. One that waits for it must be told; others notice by themselves."""
+        if link.context is not None and (link.stops[Direction.REQUEST] or link.stops[Direction.RESPONSE]):
+            self._failed(link, failure)
+
+    def _drop(self, link: Link, failure: VmFailed) -> None:
+        self._owner.stream_failed(link, failure)
+        if link.context is not None:
+            link.context.finish()
+            link.context = None
+            self._owner.stream_ended(link)
+
+    def _failed(self, link: Link, failure: VmFailed) -> bool:
+        """True when the current piece goes on to the next link."""
+        self._drop(link, failure)
+        if link.policy == "fail_closed":
+            self._reply(PLUGIN_FAILED)
+            return False
+        for direction in (Direction.REQUEST, Direction.RESPONSE):
+            stop = link.stops[direction]
+            if stop is None or self._over[direction]:
+                continue
+            if stop.head is not None:
+                self._release(link, direction, stop, stop.head)
+            else:
+                link.stops[direction] = None
+                self._body(direction, self._after(link, direction), b"".join(stop.pieces), stop.eos)
+        return True
+
+
+def _local_reply(sent: SentReply) -> LocalReply:
+    """A gRPC client gets a trailers-only answer (gRPC over HTTP/2, responses): status 200, the message in a field."""
+    if sent.grpc_status is None:
+        return LocalReply(sent.status, sent.body, sent.fields, sent.details)
+    fields = (
+        *((name, value) for name, value in sent.fields if name != b"content-type"),
+        (b"content-type", b"application/grpc"),
+        (b"grpc-status", b"%d" % sent.grpc_status),
+        (b"grpc-message", _percent_encoded(sent.body)),
+    )
+    return LocalReply(200, b"", fields, sent.details)
+
+
+def _percent_encoded(message: bytes) -> bytes:
+    """Printable ASCII but `%` stands for itself (gRPC over HTTP/2, Status-Message)."""
+    return b"".join(bytes((c,)) if 32 <= c <= 126 and c != 37 else b"%%%02X" % c for c in message)

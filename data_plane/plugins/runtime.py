@@ -1,0 +1,287 @@
+"""All Wasm plugins of one worker: their modules, VMs and PluginContexts, from first use to the last stream's end.
+
+The law: one VM for each WasmPlugin of the snapshots, one PluginContext for each PluginBinding, both by identity and both made
+by the first request that needs them. A binding that left the snapshot keeps its context until its last stream ended. A failed
+VM is dropped whole and built anew after a pause that grows while it keeps failing; meanwhile its streams get the failure
+policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
+from data_plane.plugins.backoff import Backoff
+from data_plane.plugins.chain import Link, WasmChain
+from data_plane.plugins.interface import ChainSink, StreamInfo
+from shared.proxy_wasm.abi import LogLevel
+from shared.proxy_wasm.engine import Engine, EngineError, GuestModule
+from shared.proxy_wasm.vm import HttpContext, Outcome, PluginContext, PluginRefused, PluginVM, VmFailed, VmSettings
+
+FetchModule = Callable[[str], Awaitable[bytes | None]]
+
+_LOG_METHODS = {
+    LogLevel.TRACE: "debug",
+    LogLevel.DEBUG: "debug",
+    LogLevel.INFO: "info",
+    LogLevel.WARN: "warning",
+    LogLevel.ERROR: "error",
+    LogLevel.CRITICAL: "critical",
+}
+
+
+class VmSlot:
+    """A plugin's VM, when it runs, and the owner that its core talks to (VmObserver)."""
+
+    def __init__(self, runtime: WasmRuntime, plugin: WasmPlugin) -> None:
+        self.plugin = plugin
+        self.vm: PluginVM | None = None
+        self.backoff = Backoff()
+        self.traps = 0
+        self._runtime = runtime
+        self._log = runtime.logger.bind(plugin=plugin.name)
+
+    def log(self, level: LogLevel, context_id: int, message: str) -> None:
+        getattr(self._log, _LOG_METHODS[level])(message, context=context_id)
+
+    def effects(self, stream: HttpContext, outcome: Outcome) -> None:
+        link = stream.owner
+        assert isinstance(link, Link)
+        assert link.chain is not None
+        self._runtime.loop.call_soon(link.chain.apply, link, outcome)
+
+    def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
+        self._runtime.set_tick_period(self, plugin_context, milliseconds)
+
+    def done(self, plugin_context: PluginContext) -> None:
+        self._runtime.loop.call_soon(self._runtime.delete_context, self, plugin_context)
+
+    def start(self) -> PluginVM:
+        """Raises EngineError, VmFailed."""
+        if self.vm is None:
+            module = self._runtime.module_of(self.plugin)
+            settings = VmSettings(
+                self.plugin.name,
+                self.plugin.limits,
+                self.plugin.vm_configuration,
+                self.plugin.environment,
+                self._runtime.log_level,
+            )
+            self.vm = PluginVM(self._runtime.engine, module, settings, self)
+        return self.vm
+
+    def failed(self, failure: VmFailed) -> None:
+        """The VM is gone, or did not even start."""
+        self.vm = None
+        self.traps += 1
+        self.backoff.failed(self._runtime.loop.time())
+        self._log.error("plugin VM failed", code=failure.code, reason=str(failure), traps=self.traps)
+
+
+class ContextSlot:
+    """A binding's PluginContext, when it runs."""
+
+    __slots__ = ("backoff", "binding", "context", "retired", "vm_slot")
+
+    def __init__(self, binding: PluginBinding, vm_slot: VmSlot) -> None:
+        self.binding = binding
+        self.vm_slot = vm_slot
+        self.context: PluginContext | None = None
+        self.backoff = Backoff()
+        self.retired = False
+
+
+class WasmRuntime:
+    """`fetch_module` gets a module's bytes from the configuration store by digest."""
+
+    def __init__(
+        self, engine: Engine, fetch_module: FetchModule, loop: asyncio.AbstractEventLoop, log_level: LogLevel = LogLevel.INFO
+    ) -> None:
+        self.engine = engine
+        self.loop = loop
+        self.log_level = log_level
+        self.logger = structlog.get_logger("wasm")
+        self._fetch_module = fetch_module
+        self._modules: dict[str, GuestModule] = {}
+        self._vms: dict[WasmPlugin, VmSlot] = {}
+        self._contexts: dict[PluginBinding, ContextSlot] = {}
+        self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
+
+    # --- configuration
+
+    async def prepare(self, plugin: WasmPlugin) -> None:
+        """Have the module compiled. Raises ValueError when it is no usable plugin, and what the store raises."""
+        if plugin.sha256 in self._modules:
+            return
+        data = await self._fetch_module(plugin.sha256)
+        if data is None:
+            raise ValueError(f"module {plugin.sha256} of plugin {plugin.name} is not in the store")
+        try:
+            self._modules[plugin.sha256] = await asyncio.to_thread(self.engine.compile, data)
+        except EngineError as error:
+            raise ValueError(f"module of plugin {plugin.name} cannot be compiled: {error}") from None
+
+    def sync(self, snapshot: Snapshot) -> None:
+        """A new snapshot is served from now on: let go of what it does not have."""
+        for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
+            del self._contexts[slot.binding]
+            slot.retired = True
+            self._release_if_idle(slot)
+        wanted = set(snapshot.plugins.values())
+        for plugin in [plugin for plugin in self._vms if plugin not in wanted]:
+            self._close_if_empty(self._vms.pop(plugin))
+        digests = {plugin.sha256 for plugin in wanted}
+        for sha256 in [sha256 for sha256 in self._modules if sha256 not in digests]:
+            del self._modules[sha256]
+
+    def module_of(self, plugin: WasmPlugin) -> GuestModule:
+        module = self._modules.get(plugin.sha256)
+        if module is None:
+            raise EngineError(f"module {plugin.sha256} is not loaded")
+        return module
+
+    # --- streams
+
+    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> WasmChain:
+        links = []
+        for binding in bindings:
+            slot = self._contexts.get(binding) or self._new_slot(binding)
+            link = Link(binding.plugin.failure_policy, slot)
+            context = slot.context or self._start(slot)
+            if context is not None:
+                link.context = self._open(context, info, link)
+            links.append(link)
+        return WasmChain(links, sink, self)
+
+    def _open(self, context: PluginContext, info: StreamInfo, link: Link) -> HttpContext | None:
+        try:
+            return context.open(info, link)
+        except OverflowError as error:
+            self.logger.error("plugin has too many streams", reason=str(error))
+            return None
+
+    def _new_slot(self, binding: PluginBinding) -> ContextSlot:
+        vm_slot = self._vms.get(binding.plugin)
+        if vm_slot is None:
+            vm_slot = self._vms[binding.plugin] = VmSlot(self, binding.plugin)
+        slot = self._contexts[binding] = ContextSlot(binding, vm_slot)
+        return slot
+
+    def _start(self, slot: ContextSlot) -> PluginContext | None:
+        """The binding's context, made now unless it failed a moment ago."""
+        now = self.loop.time()
+        vm_slot = slot.vm_slot
+        if slot.backoff.waits(now) or (vm_slot.vm is None and vm_slot.backoff.waits(now)):
+            return None
+        try:
+            context = vm_slot.start().create_root(slot.binding.configuration)
+        except VmFailed as failure:
+            if vm_slot.vm is None:
+                vm_slot.failed(failure)
+            else:
+                self._vm_failed(vm_slot, failure)
+        except (PluginRefused, EngineError, OverflowError) as error:
+            self.logger.error("plugin did not start", plugin=vm_slot.plugin.name, on=slot.binding.owner, reason=str(error))
+        else:
+            slot.context = context
+            slot.backoff.succeeded()
+            return context
+        slot.backoff.failed(now)
+        return None
+
+    def stream_ended(self, link: Link) -> None:
+        slot = link.root_slot
+        assert isinstance(slot, ContextSlot)
+        if slot.retired:
+            self._release_if_idle(slot)
+
+    def stream_failed(self, link: Link, failure: VmFailed) -> None:
+        slot = link.root_slot
+        assert isinstance(slot, ContextSlot)
+        self._vm_failed(slot.vm_slot, failure)
+
+    def _vm_failed(self, vm_slot: VmSlot, failure: VmFailed) -> None:
+        """Every stream of the VM reports it; the first report counts."""
+        vm = vm_slot.vm
+        if vm is None or vm.failed is not failure:
+            return
+        vm_slot.failed(failure)
+        for slot in self._contexts.values():
+            if slot.vm_slot is vm_slot:
+                slot.context = None
+        for context in vm.roots.values():
+            self._stop_ticks(context)
+        for stream in vm.streams.values():
+            link = stream.owner
+            assert isinstance(link, Link)
+            assert link.chain is not None
+            self.loop.call_soon(link.chain.vm_failed, link, failure)
+
+    # --- ends of contexts
+
+    def _release_if_idle(self, slot: ContextSlot) -> None:
+        context = slot.context
+        if context is None or context.streams:
+            return
+        slot.context = None
+        self.delete_context(slot.vm_slot, context)
+
+    def delete_context(self, vm_slot: VmSlot, context: PluginContext) -> None:
+        """on_done and on_delete; a context that wants to finish something first stays until proxy_done."""
+        try:
+            if context.vm.failed is None and context.delete():
+                self._stop_ticks(context)
+        except VmFailed as failure:
+            self._vm_failed(vm_slot, failure)
+        if vm_slot.plugin not in self._vms:
+            self._close_if_empty(vm_slot)
+
+    def _close_if_empty(self, vm_slot: VmSlot) -> None:
+        vm = vm_slot.vm
+        if vm is not None and not vm.roots:
+            vm_slot.vm = None
+            vm.close()
+
+    def close(self) -> None:
+        """The worker ends: every context hears of it, and nothing is kept."""
+        for slot in list(self._contexts.values()):
+            if slot.context is not None:
+                self.delete_context(slot.vm_slot, slot.context)
+        for vm_slot in self._vms.values():
+            if vm_slot.vm is not None:
+                vm_slot.vm.close()
+        self.engine.close()
+
+    # --- timers
+
+    def set_tick_period(self, vm_slot: VmSlot, context: PluginContext, milliseconds: int) -> None:
+        self._stop_ticks(context)
+        if milliseconds:
+            seconds = milliseconds / 1000
+            self._ticks[context] = self.loop.call_later(seconds, self._tick, vm_slot, context, milliseconds)
+
+    def _tick(self, vm_slot: VmSlot, context: PluginContext, milliseconds: int) -> None:
+        """The next tick is set after this one ended, unless the plugin set another period meanwhile."""
+        fired = self._ticks.get(context)
+        try:
+            context.tick()
+        except VmFailed as failure:
+            self._vm_failed(vm_slot, failure)
+        if self._ticks.get(context) is fired and fired is not None and context.vm.failed is None:
+            self.set_tick_period(vm_slot, context, milliseconds)
+
+    def _stop_ticks(self, context: PluginContext) -> None:
+        handle = self._ticks.pop(context, None)
+        if handle is not None:
+            handle.cancel()
+
+
+def _holds(snapshot: Snapshot, binding: PluginBinding) -> bool:
+    if any(held is binding for held in snapshot.global_bindings):
+        return True
+    kind, _, route_id = binding.owner.partition("/")
+    route = snapshot.routes.get(route_id) if kind == "route" else None
+    return route is not None and any(held is binding for held in route.bindings)
