@@ -17,6 +17,7 @@ parameters stand, how many segments, how many bytes before `*`) and its *key* (t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -73,6 +74,16 @@ class HostPattern:
     wildcard: bool
 
 
+def parse_paths(uris: Iterable[str]) -> tuple[PathPattern, ...]:
+    """Two spellings of one pattern count once. Raises ValueError with the first reason."""
+    return tuple(dict.fromkeys(parse_path(uri) for uri in uris))
+
+
+def parse_hosts(hosts: Iterable[str]) -> tuple[HostPattern, ...]:
+    """Two spellings of one pattern count once. Raises ValueError with the first reason."""
+    return tuple(dict.fromkeys(parse_host(host) for host in hosts))
+
+
 def parse_path(uri: str) -> PathPattern:
     """Raises ValueError with the reason."""
     text = _normalise(uri)
@@ -120,7 +131,8 @@ def _normalise(uri: str) -> bytes:
     if b"?" in raw or b"#" in raw:
         raise ValueError(f"path {uri!r} has a query or fragment: only paths are matched")
     quoted = b"".join(bytes((byte,)) if byte in _PATH_BYTES else b"%%%02X" % byte for byte in raw)
-    return _ENCODED.sub(_decode_unreserved, quoted)
+    # Slashes are merged in a request's path too.
+    return re.sub(rb"//+", b"/", _ENCODED.sub(_decode_unreserved, quoted))
 
 
 def _decode_unreserved(match: re.Match[bytes]) -> bytes:

@@ -11,12 +11,12 @@ A router never changes; `changed` makes the next one and rebuilds only the host 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from data_plane.routing.path_table import Addition, Candidate, PathTable, Removal
-from data_plane.routing.pattern import HostPattern, PathPattern, parse_host, parse_path
+from data_plane.routing.pattern import HostPattern, PathPattern
 
 T = TypeVar("T")
 
@@ -29,19 +29,6 @@ class Conditions:
     paths: tuple[PathPattern, ...]
     methods: frozenset[bytes] | None
     priority: int
-
-    @classmethod
-    def parse(
-        cls, *, hosts: Sequence[str], uris: Sequence[str], methods: Sequence[str] | None, priority: int
-    ) -> Conditions:
-        """Raises ValueError that names the host or path which is no pattern."""
-        return cls(
-            # dict.fromkeys: two spellings of one pattern count once.
-            hosts=tuple(dict.fromkeys(parse_host(host) for host in hosts)),
-            paths=tuple(dict.fromkeys(parse_path(uri) for uri in uris)),
-            methods=frozenset(method.encode("ascii") for method in methods) if methods else None,
-            priority=priority,
-        )
 
 
 @dataclass(frozen=True, slots=True)

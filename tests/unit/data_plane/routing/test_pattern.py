@@ -23,6 +23,7 @@ from data_plane.routing.pattern import HostPattern, parse_host, parse_path
         ("/v1/things:batch", b"/v1/things:batch"),
         ("/a/:", b"/a/:"),
         ("/a;b=c/d", b"/a;b=c/d"),
+        ("//a///b", b"/a/b"),
     ],
 )
 def test_exact_paths(uri: str, text: bytes) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_plane.routing.pattern import parse_hosts, parse_paths
 from data_plane.routing.router import Conditions, RouteEntry, Router
 
 
@@ -22,7 +23,8 @@ def entry(
     priority: int = 0,
 ) -> RouteEntry[str]:
     uris = [uri] if isinstance(uri, str) else uri
-    return RouteEntry(id, Conditions.parse(hosts=hosts, uris=uris, methods=methods, priority=priority), id)
+    allowed = None if methods is None else frozenset(method.encode() for method in methods)
+    return RouteEntry(id, Conditions(parse_hosts(hosts), parse_paths(uris), allowed, priority), id)
 
 
 def router(*entries: RouteEntry[str]) -> Router[str]:

@@ -1,0 +1,138 @@
+"""Raw tables in, snapshots out; only what a change touches is compiled.
+
+The law: `load` and `apply` take in what the store says; `begin` tells which plugins need their modules made ready;
+`commit` then makes one snapshot of everything taken in. Between two snapshots every object that says the same is the
+same object. A bad resource is a problem of its own and stops nothing else.
+
+Pure: whoever drives it (watcher.py) does the waiting and the logging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from data_plane.config.global_plugins import GlobalPlugins, bind_global
+from data_plane.config.held import HeldTables
+from data_plane.config.plugins import PluginRegistry
+from data_plane.config.routes import Surroundings, choose_upstream, compile_route, conditions_of
+from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
+from data_plane.config.tables import Tables, store_problems
+from data_plane.config.upstreams import UpstreamTable
+from data_plane.routing.router import RouteEntry, Router
+from shared.keys import ResourceKey
+from shared.schema.upstream import UpstreamSpec
+from shared.schema.wasm_plugin import WasmPluginSpec
+from shared.store.contract import Batch, Listing
+
+
+class Compiler:
+    def __init__(self) -> None:
+        self._tables = Tables()
+        self._held = HeldTables(self._tables)
+        self._registry = PluginRegistry()
+        self._upstreams = UpstreamTable()
+        self._staged: set[ResourceKey] = set()
+        self._global = GlobalPlugins()
+        self._global_problems: dict[ResourceKey, str] = {}
+        self._entries: dict[str, RouteEntry[Route]] = {}
+        self._router = Router[Route]()
+        self._routes: dict[str, Route] = {}
+
+    @property
+    def size(self) -> int:
+        """How many resources there are."""
+        return len(self._tables)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Store key -> what is wrong with its value, as of the last commit."""
+        found = {**self._global_problems, **self._held.problems, **self._registry.problems, **self._tables.problems}
+        return store_problems(found)
+
+    def load(self, listing: Listing) -> None:
+        self._tables.load(listing)
+
+    def apply(self, batch: Batch) -> None:
+        self._tables.apply(batch.revision, batch.events)
+
+    def begin(self) -> tuple[WasmPlugin, ...]:
+        """The plugins whose modules must be made ready before `commit`."""
+        touched = self._tables.take_touched()
+        self._staged |= touched
+        for key in touched:
+            if key.kind == "wasm_plugins":
+                self._registry.stage(key.id, self._tables.get(WasmPluginSpec, key.kind, key.id))
+        return self._registry.candidates()
+
+    def commit(self, unusable: Mapping[str, str]) -> Snapshot:
+        """`unusable`: plugin name -> why its module cannot be used, for plugins that `begin` returned."""
+        self._registry.settle(unusable)
+        touched, self._staged = self._staged, set()
+        affected = self._held.check_all(touched, self._registry.live)
+        self._registry.release(self._held.runs)
+        plugins = self._registry.all()
+        if self._recompile_global(affected, plugins):
+            affected |= {ResourceKey("routes", route_id) for route_id in self._held.routes}
+        self._forget_upstreams(touched)
+        self._recompile_routes((key.id for key in affected if key.kind == "routes"), plugins)
+        return Snapshot(self._tables.revision, self._router, self._routes, self._global.bindings, plugins)
+
+    def _recompile_global(self, affected: set[ResourceKey], plugins: Mapping[str, WasmPlugin]) -> bool:
+        """True when every route has to be looked at again."""
+        if not any(key.kind == "global_rules" for key in affected):
+            return False
+        before = self._global
+        self._global, self._global_problems = bind_global(self._held.global_rules, plugins, before)
+        return self._global != before
+
+    def _forget_upstreams(self, touched: Iterable[ResourceKey]) -> None:
+        """A balancer goes with the last version that has its upstream."""
+        held = self._held
+        for kind, id in ((key.kind, key.id) for key in touched):
+            if kind == "upstreams" and self._find_upstream(id) is None:
+                self._upstreams.forget(f"upstream/{id}")
+            elif kind == "services" and (id not in held.services or held.services[id].spec.upstream is None):
+                self._upstreams.forget(f"service/{id}")
+            elif kind == "routes" and (id not in held.routes or held.routes[id].spec.upstream is None):
+                self._upstreams.forget(f"route/{id}")
+
+    def _recompile_routes(self, route_ids: Iterable[str], plugins: Mapping[str, WasmPlugin]) -> None:
+        removed: list[RouteEntry[Route]] = []
+        added: list[RouteEntry[Route]] = []
+        for route_id in route_ids:
+            before, entry = self._entries.get(route_id), self._compile_entry(route_id, plugins)
+            if before == entry:
+                continue
+            if before is not None:
+                removed.append(before)
+                del self._entries[route_id]
+            if entry is not None:
+                added.append(entry)
+                self._entries[route_id] = entry
+        if removed or added:
+            self._router = self._router.changed(removed, added)
+            # A new mapping: the old one belongs to a snapshot.
+            routes = dict(self._routes)
+            for entry in removed:
+                del routes[entry.id]
+            self._routes = routes | {entry.id: entry.target for entry in added}
+
+    def _compile_entry(self, route_id: str, plugins: Mapping[str, WasmPlugin]) -> RouteEntry[Route] | None:
+        held = self._held.routes.get(route_id)
+        if held is None or held.spec.status == 0:
+            return None
+        spec = held.spec
+        service = None if spec.service_id is None else self._held.services.get(spec.service_id)
+        plugin_config = None if spec.plugin_config_id is None else self._held.plugin_configs.get(spec.plugin_config_id)
+        service_spec = service.spec if service else None
+        route = compile_route(
+            route_id,
+            spec,
+            Surroundings(service, plugin_config, self._global, plugins),
+            lambda: choose_upstream(route_id, spec, service_spec, self._find_upstream, self._upstreams),
+            self._routes.get(route_id),
+        )
+        return RouteEntry(route_id, conditions_of(held, service), route)
+
+    def _find_upstream(self, upstream_id: str) -> UpstreamSpec | None:
+        return self._tables.get(UpstreamSpec, "upstreams", upstream_id)

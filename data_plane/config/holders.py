@@ -1,0 +1,80 @@
+"""Routes, services, plugin_configs and global rules as they are served: the last version that can be.
+
+The law: a version is *complete* when its hosts and paths are patterns and every plugin that it names (and does not
+disable) is live. A version that is not complete never replaces one that was. When there was none, a version that only
+lacks plugins is held as incomplete: it still closes what it guards (its routes answer `plugin_missing`), because a
+route must never run without a plugin that it names. One whose patterns cannot be read matches nothing and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from data_plane.routing.pattern import HostPattern, PathPattern, parse_hosts, parse_paths
+from shared.keys import ResourceKey
+from shared.schema.common import PluginConf
+from shared.schema.global_rule import GlobalRuleSpec
+from shared.schema.plugin_config import PluginConfigSpec
+from shared.schema.route import RouteSpec
+from shared.schema.service import ServiceSpec
+
+HolderSpec = RouteSpec | ServiceSpec | PluginConfigSpec | GlobalRuleSpec
+H = TypeVar("H", RouteSpec, ServiceSpec, PluginConfigSpec, GlobalRuleSpec)
+
+KEPT = "the last good version stays"
+LEFT_OUT = "it is left out"
+CLOSED = "requests that need it are refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Generic[H]):
+    spec: H
+    complete: bool
+    hosts: tuple[HostPattern, ...] = ()
+    paths: tuple[PathPattern, ...] = ()
+
+
+def hold(spec: H, live: Container[str], before: Held[H] | None) -> tuple[Held[H] | None, str | None]:
+    """What is served from now on, and what is wrong with the new version if anything is."""
+    try:
+        hosts, paths = _patterns(spec)
+    except ValueError as error:
+        return before, f"{error}; {KEPT if before else LEFT_OUT}"
+    missing = [name for name in sorted(enabled_plugins(spec)) if name not in live]
+    if not missing:
+        return Held(spec, True, hosts, paths), None
+    names = ", ".join(f"[{name}]" for name in missing)
+    problem = f"names plugins that cannot run here: {names}"
+    if before is not None and before.complete:
+        return before, f"{problem}; {KEPT}"
+    return Held(spec, False, hosts, paths), f"{problem}; {CLOSED}"
+
+
+def enabled_plugins(spec: HolderSpec) -> set[str]:
+    plugins: Mapping[str, PluginConf] = spec.plugins or {}
+    return {name for name, conf in plugins.items() if not conf.meta.disable}
+
+
+def references_of(spec: HolderSpec) -> set[ResourceKey]:
+    """Every resource whose change may change what is compiled from this one."""
+    found = {ResourceKey("wasm_plugins", name) for name in enabled_plugins(spec)}
+    if isinstance(spec, RouteSpec | ServiceSpec) and spec.upstream_id is not None:
+        found.add(ResourceKey("upstreams", spec.upstream_id))
+    if isinstance(spec, RouteSpec):
+        if spec.service_id is not None:
+            found.add(ResourceKey("services", spec.service_id))
+        if spec.plugin_config_id is not None:
+            found.add(ResourceKey("plugin_configs", spec.plugin_config_id))
+    return found
+
+
+def _patterns(spec: HolderSpec) -> tuple[tuple[HostPattern, ...], tuple[PathPattern, ...]]:
+    match spec:
+        case RouteSpec():
+            return parse_hosts(spec.host_patterns), parse_paths(spec.paths)
+        case ServiceSpec():
+            return parse_hosts(spec.host_patterns), ()
+        case _:
+            return (), ()

@@ -1,0 +1,116 @@
+"""What the store holds, as models: the raw tables under everything that is compiled.
+
+The law: a value that does not parse changes nothing but its problem: the last version that did parse stays until a good
+one or a deletion comes. An entry whose mod_revision is known is not parsed again.
+
+A listing that belongs to another history (the store was wiped, or restored from a backup) deletes nothing: its entries
+count, and what it lacks stays, marked as lost, because an accident of the store must not take the gateway's routes
+away. Such a listing shows itself by a revision below the one already seen, or by an entry that an older revision should
+have brought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from shared.keys import Kind, ResourceKey, parse_resource_key, resource_key
+from shared.schema.common import Spec
+from shared.schema.resources import parse_stored
+from shared.store.contract import Entry, Event, Listing
+
+S = TypeVar("S", bound=Spec)
+
+LOST = "is gone from a store that was wiped or restored; the last version stays until the key is written or deleted"
+
+
+class Tables:
+    """`touched` collects the keys that may have a new value since `take_touched`."""
+
+    __slots__ = ("_lost", "_mod_revisions", "_problems", "_revision", "_specs", "_touched")
+
+    def __init__(self) -> None:
+        self._revision = 0
+        self._specs: dict[ResourceKey, Spec] = {}
+        self._mod_revisions: dict[ResourceKey, int] = {}
+        self._problems: dict[ResourceKey, str] = {}
+        self._lost: set[ResourceKey] = set()
+        self._touched: set[ResourceKey] = set()
+
+    def __len__(self) -> int:
+        """How many keys are known, good or bad."""
+        return len(self._mod_revisions)
+
+    @property
+    def revision(self) -> int:
+        """What the tables stand at."""
+        return self._revision
+
+    @property
+    def problems(self) -> Mapping[ResourceKey, str]:
+        return self._problems
+
+    def get(self, model: type[S], kind: Kind, resource_id: str) -> S | None:
+        """The last version of a resource that parsed."""
+        spec = self._specs.get(ResourceKey(kind, resource_id))
+        return spec if isinstance(spec, model) else None
+
+    def take_touched(self) -> set[ResourceKey]:
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def load(self, listing: Listing) -> None:
+        """All entries as of the listing's revision."""
+        entries = {key: entry for entry in listing.entries if (key := parse_resource_key(entry.key)) is not None}
+        another_history = self._is_another_history(listing.revision, entries)
+        for key, entry in entries.items():
+            if another_history or self._mod_revisions.get(key) != entry.mod_revision:
+                self._put(key, entry)
+        for key in self._mod_revisions.keys() - entries.keys() - self._lost:
+            if another_history:
+                self._lost.add(key)
+                self._problems[key] = LOST
+            else:
+                self._delete(key)
+        self._revision = listing.revision
+
+    def apply(self, revision: int, events: Iterable[Event]) -> None:
+        """The next batch of a watch."""
+        for event in events:
+            key = parse_resource_key(event.key)
+            if key is None:
+                continue
+            if event.entry is None:
+                self._delete(key)
+            else:
+                self._put(key, event.entry)
+        self._revision = revision
+
+    def _is_another_history(self, revision: int, entries: Mapping[ResourceKey, Entry]) -> bool:
+        return revision < self._revision or any(
+            entry.mod_revision <= self._revision and self._mod_revisions.get(key) != entry.mod_revision
+            for key, entry in entries.items()
+        )
+
+    def _put(self, key: ResourceKey, entry: Entry) -> None:
+        self._lost.discard(key)
+        self._problems.pop(key, None)
+        self._mod_revisions[key] = entry.mod_revision
+        try:
+            self._specs[key] = parse_stored(key.kind, entry.value)
+        except ValueError as error:
+            self._problems[key] = str(error)
+        else:
+            self._touched.add(key)
+
+    def _delete(self, key: ResourceKey) -> None:
+        self._lost.discard(key)
+        self._problems.pop(key, None)
+        self._mod_revisions.pop(key, None)
+        if self._specs.pop(key, None) is not None:
+            self._touched.add(key)
+
+
+def store_problems(problems: Mapping[ResourceKey, str]) -> dict[str, str]:
+    """Problems under the keys that an operator knows them by."""
+    return {resource_key(key.kind, key.id): text for key, text in problems.items()}

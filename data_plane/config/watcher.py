@@ -1,0 +1,179 @@
+"""From the store to the worker: list, compile, publish, then the same for every change, for ever.
+
+The law: a snapshot holds whole batches only, and `applied_revision` never runs ahead of what was published. Whatever
+happens to the store, the last snapshot stays in service: an outage is waited out, lost history is listed again (what
+did not change is not compiled again). A snapshot that needs a new module is published when the module is ready, or
+without it when it is unusable. Batches that arrive while one is being worked on are compiled together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+import structlog
+
+from data_plane.config.compiler import Compiler
+from data_plane.config.snapshot import Snapshot, WasmPlugin
+from shared.keys import CONFIG_PREFIX
+from shared.store.contract import Batch, Compacted, Listing, StoreError, StoreUnavailable
+
+# A change made after an outage is live within 5 seconds; this leaves room for the listing and the modules.
+LONGEST_DELAY = 2.0
+FIRST_DELAY = 0.05
+# Batches held between the watch and the compiler; beyond it the store keeps them (tens of MiB at the very most).
+MOST_WAITING = 256
+# From this many resources or events on the work moves to a thread: it would hold up requests for tens of milliseconds.
+OFFLOAD_FROM = 1000
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+class ConfigSource(Protocol):
+    """The reading half of a ConfigStore."""
+
+    async def list(self, prefix: str) -> Listing: ...
+
+    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Batch]: ...
+
+
+class ConfigWatcher:
+    """`prepare` makes a plugin's module ready: ValueError when that is impossible, StoreUnavailable to be asked again."""
+
+    def __init__(
+        self,
+        store: ConfigSource,
+        prepare: Callable[[WasmPlugin], Awaitable[None]],
+        on_snapshot: Callable[[Snapshot], None],
+    ) -> None:
+        self._store = store
+        self._prepare = prepare
+        self._on_snapshot = on_snapshot
+        self._compiler = Compiler()
+        self._delays = _delays()
+        self._is_reachable = True
+        self.ready = asyncio.Event()
+        self.applied_revision = 0
+        self.problems: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        state = "following" if self._is_reachable else "waiting for the store"
+        return f"<ConfigWatcher {state}, revision {self.applied_revision}, {len(self.problems)} problems>"
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except Compacted as error:
+                log.info("config history is gone, listing again", reason=str(error))
+            except StoreUnavailable as error:
+                self._note_outage(error)
+            await asyncio.sleep(next(self._delays))
+
+    async def _follow(self) -> None:
+        listing = await self._store.list(CONFIG_PREFIX)
+        self._note_recovery()
+        await _work(len(listing.entries), self._compiler.load, listing)
+        await self._publish(listing.revision)
+        waiting: asyncio.Queue[Batch | StoreError] = asyncio.Queue(MOST_WAITING)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump(listing.revision + 1, waiting), name="config watch")
+            error = await self._apply_all(waiting)
+        raise error
+
+    async def _pump(self, from_revision: int, waiting: asyncio.Queue[Batch | StoreError]) -> None:
+        batches = self._store.watch(CONFIG_PREFIX, from_revision)
+        try:
+            async for batch in batches:
+                await waiting.put(batch)
+        except StoreError as error:
+            await waiting.put(error)
+        else:
+            await waiting.put(StoreUnavailable("the watch ended"))
+        finally:
+            if isinstance(batches, AsyncGenerator):
+                await batches.aclose()
+
+    async def _apply_all(self, waiting: asyncio.Queue[Batch | StoreError]) -> StoreError:
+        """Returns the error that ended the watch, once everything before it is published."""
+        while True:
+            arrived = [await waiting.get()]
+            while not waiting.empty():
+                arrived.append(waiting.get_nowait())
+            batches = [item for item in arrived if isinstance(item, Batch)]
+            if batches:
+                self._delays = _delays()
+                await self._apply(batches)
+            for item in arrived:
+                if isinstance(item, StoreError):
+                    return item
+
+    async def _apply(self, batches: list[Batch]) -> None:
+        events = sum(len(batch.events) for batch in batches)
+        await _work(events, self._take_in, batches)
+        if events:
+            await self._publish(batches[-1].revision)
+        else:
+            self.applied_revision = batches[-1].revision
+
+    def _take_in(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            self._compiler.apply(batch)
+
+    async def _publish(self, revision: int) -> None:
+        unusable: dict[str, str] = {}
+        async with asyncio.TaskGroup() as group:
+            for plugin in self._compiler.begin():
+                group.create_task(self._make_ready(plugin, unusable), name=f"prepare {plugin.name}")
+        snapshot = await _work(self._compiler.size, self._compiler.commit, unusable)
+        self._report(self._compiler.problems)
+        self._on_snapshot(snapshot)
+        self.applied_revision = revision
+        self.ready.set()
+
+    async def _make_ready(self, plugin: WasmPlugin, unusable: dict[str, str]) -> None:
+        for delay in _delays():
+            try:
+                await self._prepare(plugin)
+            except ValueError as error:
+                unusable[plugin.name] = str(error)
+            except StoreUnavailable as error:
+                self._note_outage(error)
+                await asyncio.sleep(delay)
+                continue
+            self._note_recovery()
+            return
+
+    def _report(self, problems: Mapping[str, str]) -> None:
+        before, self.problems = self.problems, problems
+        for key, problem in problems.items():
+            if before.get(key) != problem:
+                log.warning("config item has a problem", key=key, problem=problem)
+        for key in before.keys() - problems.keys():
+            log.info("config item is good again or gone", key=key)
+
+    def _note_outage(self, error: StoreUnavailable) -> None:
+        if self._is_reachable:
+            log.warning("config store cannot be reached, serving what is known", reason=str(error))
+        self._is_reachable = False
+
+    def _note_recovery(self) -> None:
+        if not self._is_reachable:
+            log.info("config store is reachable again")
+        self._is_reachable = True
+
+
+async def _work(size: int, function: Callable[..., T], *args: object) -> T:
+    return function(*args) if size < OFFLOAD_FROM else await asyncio.to_thread(function, *args)
+
+
+def _delays() -> Iterator[float]:
+    """Growing and jittered, so that the workers of a host do not come back all at once."""
+    delay = FIRST_DELAY
+    while True:
+        yield random.uniform(delay / 2, delay)
+        delay = min(delay * 2, LONGEST_DELAY)

@@ -1,0 +1,79 @@
+"""A configuration that tests write like an operator does and compile like a worker does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from data_plane.config.compiler import Compiler
+from data_plane.config.snapshot import Route, Snapshot
+from shared.keys import Kind, resource_key
+from shared.store.contract import Batch, Entry, Event, Listing
+
+SHA = "0123456789abcdef" * 4
+UPSTREAM = {"nodes": {"127.0.0.1:1980": 1}}
+
+
+def document(value: Mapping[str, object] | bytes) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+def plugin(**fields: object) -> dict[str, object]:
+    """A wasm_plugins document."""
+    return {"module": {"sha256": SHA}, **fields}
+
+
+def conf(value: object = "on", **meta: object) -> dict[str, object]:
+    """One plugin's configuration on a route."""
+    return {"conf": value, "_meta": meta} if meta else {"conf": value}
+
+
+class Config:
+    """Entries with revisions, and the compiler that follows them. `unusable`: plugin name -> why it cannot be made ready."""
+
+    def __init__(self) -> None:
+        self.compiler = Compiler()
+        self.revision = 0
+        self.entries: dict[str, Entry] = {}
+        self.unusable: dict[str, str] = {}
+        self._events: list[Event] = []
+
+    def put(self, kind: Kind, id: str, value: Mapping[str, object] | bytes) -> None:
+        self.revision += 1
+        key = resource_key(kind, id)
+        self.entries[key] = Entry(key, document(value), self.revision, self.revision)
+        self._events.append(Event(key, self.revision, self.entries[key]))
+
+    def delete(self, kind: Kind, id: str) -> None:
+        self.revision += 1
+        key = resource_key(kind, id)
+        del self.entries[key]
+        self._events.append(Event(key, self.revision, None))
+
+    def listing(self) -> Listing:
+        return Listing(self.revision, tuple(entry for _, entry in sorted(self.entries.items())))
+
+    def commit(self) -> Snapshot:
+        """What a worker serves after it has followed everything written so far."""
+        events, self._events = self._events, []
+        self.compiler.apply(Batch(self.revision, tuple(events)))
+        return self._finish()
+
+    def reload(self) -> Snapshot:
+        """The same by a listing."""
+        self._events = []
+        self.compiler.load(self.listing())
+        return self._finish()
+
+    def from_scratch(self) -> Snapshot:
+        """What a new worker serves."""
+        other = Config()
+        other.entries, other.revision, other.unusable = self.entries, self.revision, self.unusable
+        return other.reload()
+
+    def route(self, id: str) -> Route:
+        return self.commit().routes[id]
+
+    def _finish(self) -> Snapshot:
+        needed = {plugin.name for plugin in self.compiler.begin()}
+        return self.compiler.commit({name: why for name, why in self.unusable.items() if name in needed})
