@@ -79,12 +79,14 @@ async def _serve(settings: Settings, key: str, listener: socket.socket) -> None:
         config = uvicorn.Config(
             create_app(store, keys=[key]),
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         log.info("admin API is listening", address=str(settings.admin), store=settings.store_without_password)
         await uvicorn.Server(config).serve(sockets=[listener])
+    log.info("admin API has stopped")
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,198 @@
+"""The example plugins in the real host: both greetings, C and AssemblyScript, do the same and refuse the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.proxy_wasm.abi import LogLevel
+from shared.proxy_wasm.engine import Engine
+from shared.proxy_wasm.limits import Limits
+from shared.proxy_wasm.vm import HttpContext, Outcome, PluginContext, PluginRefused, PluginVM, VmSettings
+
+BUILT = Path(__file__).resolve().parents[2] / ".build" / "plugins"
+# Little, so that a plugin which keeps anything of its requests soon runs out of it.
+MEMORY_BYTES = 1024 * 1024
+GREETINGS = ("c-greeting", "assemblyscript-greeting")
+
+REQUEST = b"GET %b HTTP/1.1\r\nhost: example.com\r\nuser-agent: test\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nserver: upstream\r\n"
+
+
+class Facts:
+    """A request that nothing special is known about."""
+
+    client_address = ("127.0.0.1", 50000)
+    local_address = ("127.0.0.1", 9080)
+    connection_id = 1
+    protocol = "HTTP/1.1"
+    upstream_address = None
+    start_time_ns = 0
+    request_bytes = 0
+    response_bytes = 0
+    route_name = "route"
+
+    def __init__(self) -> None:
+        self.properties: dict[bytes, bytes] = {}
+
+    def plugin_properties(self) -> dict[bytes, bytes]:
+        return self.properties
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.lines: list[tuple[LogLevel, str]] = []
+
+    def log(self, level: LogLevel, context_id: int, message: str) -> None:
+        self.lines.append((level, message))
+
+    def effects(self, stream: HttpContext, outcome: Outcome) -> None:
+        pytest.fail("an example plugin acted on another stream")
+
+    def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
+        pytest.fail("an example plugin asked for a timer")
+
+    def done(self, plugin_context: PluginContext) -> None:
+        pytest.fail("an example plugin delayed its end")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def observer() -> Observer:
+    return Observer()
+
+
+def start(engine: Engine, name: str, observer: Observer) -> PluginVM:
+    path = BUILT / f"{name}.wasm"
+    assert path.is_file(), f"{path} is missing: run `make plugins`"
+    settings = VmSettings("greeting", Limits(memory_bytes=MEMORY_BYTES))
+    return PluginVM(engine, engine.compile(path.read_bytes()), settings, observer)
+
+
+@pytest.fixture(params=GREETINGS)
+def greeting(request: pytest.FixtureRequest, engine: Engine, observer: Observer) -> Iterator[PluginVM]:
+    vm = start(engine, request.param, observer)
+    yield vm
+    vm.close()
+
+
+def stream(root: PluginContext) -> HttpContext:
+    facts = Facts()
+    return root.open(facts, facts)
+
+
+def test_a_greeting_sets_its_header_and_lets_the_request_pass(greeting: PluginVM) -> None:
+    context = stream(greeting.create_root(b'{"value": "hello"}'))
+    assert context.request_headers(REQUEST % b"/hello", eos=True) is None
+    assert context.response_headers(RESPONSE, eos=True) == RESPONSE + b"x-greeting: hello\r\n"
+    context.finish()
+
+
+def test_a_greeting_replaces_the_header_of_the_upstream(greeting: PluginVM) -> None:
+    context = stream(greeting.create_root(b'{"value": "mine", "header": "Server"}'))
+    context.request_headers(REQUEST % b"/", eos=True)
+    changed = context.response_headers(RESPONSE, eos=True)
+    assert isinstance(changed, bytes)
+    assert changed.lower() == b"http/1.1 200 ok\r\nserver: mine\r\n"
+    context.finish()
+
+
+@pytest.mark.parametrize("target", [b"/blocked", b"/blocked?a=/x", b"/blocked?"])
+def test_a_greeting_answers_its_path_by_itself(greeting: PluginVM, target: bytes) -> None:
+    conf = b'{"value": "v", "reply_path": "/blocked", "reply_status": 451, "reply_body": "no\\n"}'
+    context = stream(greeting.create_root(conf))
+    outcome = context.request_headers(REQUEST % target, eos=True)
+    assert isinstance(outcome, Outcome)
+    assert outcome.reply is not None
+    assert (outcome.reply.status, outcome.reply.body, outcome.reply.details) == (451, b"no\n", "greeting")
+    context.finish()
+
+
+@pytest.mark.parametrize("target", [b"/", b"/blocked/", b"/block", b"/Blocked", b"/?/blocked"])
+def test_other_paths_pass(greeting: PluginVM, target: bytes) -> None:
+    context = stream(greeting.create_root(b'{"value": "v", "reply_path": "/blocked"}'))
+    assert context.request_headers(REQUEST % target, eos=True) is None
+    context.finish()
+
+
+def test_each_plugin_context_has_its_own_settings(greeting: PluginVM) -> None:
+    roots = [greeting.create_root(b'{"value": "%d"}' % number) for number in range(300)]
+    for number in (0, 299, 43):
+        context = stream(roots[number])
+        context.request_headers(REQUEST % b"/", eos=True)
+        assert context.response_headers(RESPONSE, eos=True) == RESPONSE + b"x-greeting: %d\r\n" % number
+        context.finish()
+
+
+def test_memory_does_not_grow_with_requests(greeting: PluginVM) -> None:
+    """Eight times as many bytes of paths as there is memory."""
+    root = greeting.create_root(b'{"value": "v", "reply_path": "/blocked"}')
+    head = REQUEST % (b"/" + b"x" * 4000)
+    for _ in range(2 * MEMORY_BYTES // 1000):
+        context = stream(root)
+        assert context.request_headers(head, eos=True) is None
+        context.finish()
+
+
+def test_a_text_may_hold_any_character(greeting: PluginVM) -> None:
+    context = stream(greeting.create_root(rb'{"value": "\u00e9 \ud83d\ude00 \"\\\/", "reply_status": 200}'))
+    context.request_headers(REQUEST % b"/", eos=True)
+    expected = RESPONSE + 'x-greeting: é 😀 "\\/\r\n'.encode()
+    assert context.response_headers(RESPONSE, eos=True) == expected
+    context.finish()
+
+
+@pytest.mark.parametrize(
+    ("conf", "complaint"),
+    [
+        (b"", "a JSON object was expected"),
+        (b"[]", "a JSON object was expected"),
+        (b"{}", "one line of text is expected for value"),
+        (b'{"value": ""}', "one line of text is expected for value"),
+        (b'{"value": "a\\r\\nb"}', "one line of text is expected for value"),
+        (b'{"value": "a", "header": "x y"}', "not a header name: x y"),
+        (b'{"value": "a", "header": ""}', "not a header name: "),
+        (b'{"value": 1}', "a string is expected for value"),
+        (b'{"value": "a", "valeu": "b"}', "unknown key valeu"),
+        (b'{"value": "a", "reply_status": "403"}', "a number from 200 to 599 is expected for reply_status"),
+        (b'{"value": "a", "reply_status": 99}', "a number from 200 to 599 is expected for reply_status"),
+        (b'{"value": "a", "reply_status": 1e2}', "a number must be whole"),
+        (b'{"value": "a", "reply_status": 0200}', "a number with a leading zero"),
+        (b'{"value": "a", "reply_status": 9999999999999999}', "a number is too long"),
+        (b'{"value": "a", "reply_path": "blocked"}', "a path that begins with / is expected for reply_path"),
+        (b'{"value": true}', "a value must be a string or a whole number"),
+        (b'{"value": "a",}', "a string was expected"),
+        (b'{"value": "a"', "a comma or the end of the object was expected"),
+        (b'{"value" "a"}', "a colon was expected after a key"),
+        (b'{"value": "a', "a string without end"),
+        (b'{"value": "a\nb"}', "a control character in a string"),
+        (b'{"value": "\\x"}', "an unknown escape in a string"),
+        (b'{"value": "\\u12g4"}', "an unknown escape in a string"),
+        (b'{"value": "a"} {}', "text after the object"),
+    ],
+)
+def test_a_bad_configuration_is_refused_with_its_reason(
+    greeting: PluginVM, observer: Observer, conf: bytes, complaint: str
+) -> None:
+    with pytest.raises(PluginRefused):
+        greeting.create_root(conf)
+    assert observer.lines == [(LogLevel.ERROR, f"greeting: bad configuration: {complaint}")]
+    greeting.create_root(b'{"value": "the VM lives on"}')
+
+
+def test_the_headers_plugin_touches_five_headers(engine: Engine, observer: Observer) -> None:
+    vm = start(engine, "c-headers", observer)
+    context = stream(vm.create_root(b""))
+    head = REQUEST % b"/p?q=1"
+    assert context.request_headers(head, eos=True) == head + b"x-plugin: /p?q=1\r\n"
+    assert context.response_headers(RESPONSE, eos=True) == b"HTTP/1.1 200 OK\r\nx-resp: hello\r\n"
+    context.finish()
+    vm.close()
