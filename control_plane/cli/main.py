@@ -7,7 +7,7 @@ one place that knows how both are started.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +51,11 @@ Config = Annotated[Path | None, typer.Option(metavar="FILE", help="These setting
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"waspgate {version('waspgate')}")
+        try:
+            known = version("waspgate")
+        except PackageNotFoundError:
+            known = "0+unknown"  # a checkout that nobody installed
+        typer.echo(f"waspgate {known}")
         raise typer.Exit
 
 
