@@ -125,16 +125,20 @@ class EtcdStore:
         machine = WatchMachine(prefix, from_revision, self._history)
         index = random.randrange(len(self._target.endpoints))
         delay = BACKOFF_FIRST_SECONDS
+        now = asyncio.get_running_loop().time
         while True:
+            began = now()
             try:
                 async with self._connection(index) as connection, aclosing(follow(connection, machine)) as batches:
                     async for batch in batches:
-                        delay = BACKOFF_FIRST_SECONDS
                         yield batch
             except Compacted:
                 self._history = None
                 raise
             except (WatchLost, StoreUnavailable) as error:
+                # What lasted longer than any delay was a healthy connection: this is a new outage.
+                if now() - began > BACKOFF_LAST_SECONDS:
+                    delay = BACKOFF_FIRST_SECONDS
                 # Once per outage; the attempts that follow say nothing new.
                 level = logging.WARNING if delay == BACKOFF_FIRST_SECONDS else logging.DEBUG
                 _log.log(level, "watch of %s resumes at revision %d: %s", prefix, machine.next_revision, error)

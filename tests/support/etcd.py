@@ -56,6 +56,8 @@ class Etcd:
     options: Sequence[str] = ()
     certificates: Certificates | None = None
     port: int = field(default_factory=free_port)
+    # Kept over a restart: the cluster id is made of it.
+    peer_port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -122,7 +124,7 @@ class Etcd:
 
     def _command(self, metrics: int) -> list[str]:
         scheme = "http" if self.certificates is None else "https"
-        peer = f"http://127.0.0.1:{free_port()}"
+        peer = f"http://127.0.0.1:{self.peer_port}"
         command = [binary(), "--name=test", f"--data-dir={self.folder / 'data'}", "--log-level=warn"]
         command += [
             f"--listen-client-urls={scheme}://{self.endpoint}",
