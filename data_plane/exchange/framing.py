@@ -1,0 +1,41 @@
+"""How the messages that the gateway sends are framed: the only place that decides it.
+
+The law: at most one framing field, and it is true. A length is sent when it is known before the head leaves, else chunks, else
+(for an HTTP/1.0 client) the end of the connection.
+"""
+
+from __future__ import annotations
+
+import re
+
+CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+CLOSE_LINE = b"Connection: close\r\n"
+KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
+
+_HOST_LINE = re.compile(rb"\r\nHost:[^\r]*", re.IGNORECASE)
+
+
+def length_line(length: int) -> bytes:
+    return b"Content-Length: %d\r\n" % length
+
+
+def chunk(data: bytes, eos: bool) -> bytes:
+    """The data as one chunk, with the last chunk when it is the end; an empty piece makes no chunk, as that would end the body."""
+    if not data:
+        return LAST_CHUNK if eos else b""
+    if eos:
+        return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def has_body(method: bytes, status: int) -> bool:
+    """Whether a response to this method with this status has a body at all (RFC 9112 section 6.3)."""
+    return method != b"HEAD" and status >= 200 and status != 204 and status != 304
+
+
+def with_host(head: bytes, authority: bytes) -> bytes:
+    """The open head with this Host, in place of the one that it has or as the first field."""
+    line = b"\r\nHost: " + authority
+    replaced, count = _HOST_LINE.subn(lambda _: line, head, count=1)
+    return replaced if count else head.replace(b"\r\n", line + b"\r\n", 1)

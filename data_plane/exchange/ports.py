@@ -1,0 +1,86 @@
+"""What an exchange needs of the world: small interfaces that the shells implement and that tests record.
+
+The law: a call on a port does not wait and does not fail; what comes of it is told later as an event of the exchange. A port
+may tell such an event before the call returns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import Node, Snapshot, Timeouts, Upstream
+    from data_plane.exchange.exchange import Exchange
+    from data_plane.exchange.forwarded import Forwarding
+    from data_plane.observe.counters import Counters
+    from data_plane.plugins.interface import PluginRuntime
+
+
+class ClientPort(Protocol):
+    """The connection to the client."""
+
+    forwarding: Forwarding
+    client_address: tuple[str, int]
+    local_address: tuple[str, int]
+    connection_id: int
+
+    def send(self, data: bytes) -> None: ...
+
+    def pause_body(self) -> None:
+        """Stop reading the request's body; `resume_body` ends it."""
+
+    def resume_body(self) -> None: ...
+
+    def response_done(self, keep_alive: bool) -> None:
+        """The response is complete. Without `keep_alive` the connection is closed once the client has had time to read."""
+
+    def cut(self, hard: bool) -> None:
+        """The response cannot be completed: close now, by a reset if `hard` (a mere close would look complete)."""
+
+    def unix_time_ns(self) -> int: ...
+
+
+class UpstreamPort(Protocol):
+    """A connection to an upstream, used by one exchange at a time, from `begin` to `release` or `close`."""
+
+    reused: bool
+    address: tuple[str, int]
+
+    def begin(self, exchange: Exchange) -> None:
+        """From now on the exchange is told what happens to it."""
+
+    def send(self, data: bytes) -> None: ...
+
+    def await_response(self, read_timeout: float) -> None:
+        """The request is complete: from now on the upstream may be silent for so many seconds at most."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def release(self) -> None:
+        """Both messages are complete: keep the connection for another exchange if it can be."""
+
+    def close(self) -> None: ...
+
+
+class PoolPort(Protocol):
+    def take(self, node: Node, checked: bool) -> UpstreamPort | None:
+        """An idle connection; `checked`, for a request that cannot be repeated, asks for one that is surely alive."""
+
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Exchange) -> None:
+        """Open one; the exchange is told `upstream_ready` or `upstream_failed`."""
+
+
+class Serving(Protocol):
+    """What all connections of a worker share. The exchange reads the snapshot once, at its start."""
+
+    snapshot: Snapshot | None
+    draining: bool
+    counters: Counters
+
+    @property
+    def pool(self) -> PoolPort: ...
+
+    @property
+    def runtime(self) -> PluginRuntime: ...

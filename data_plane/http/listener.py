@@ -1,0 +1,103 @@
+"""What the connections of one worker share, and the socket that they come from.
+
+The law: a connection that was let in is either in `clients` or gone; draining lets none in, closes the idle ones, and waits for
+the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from itertools import count
+from typing import TYPE_CHECKING
+
+from data_plane.http.downstream import ClientConnection
+from data_plane.http.limits import CONNECTIONS, RESERVED_FILES
+from data_plane.http.pool import Pool
+from data_plane.observe.counters import Counters
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import Snapshot
+    from data_plane.plugins.interface import PluginRuntime
+
+BACKLOG = 4096
+# While draining, whether the last exchange has ended is looked at this often.
+DRAIN_POLL_SECONDS = 0.02
+
+
+class Gateway:
+    """The exchange's `Serving`, and the register of clients."""
+
+    __slots__ = ("_connection_ids", "_limit", "clients", "counters", "draining", "loop", "pool", "runtime", "snapshot")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, runtime: PluginRuntime) -> None:
+        self.loop = loop
+        self.runtime = runtime
+        self.snapshot: Snapshot | None = None
+        self.draining = False
+        self.pool = Pool(loop)
+        self.counters = Counters()
+        self.clients: set[ClientConnection] = set()
+        self._limit = connection_limit()
+        self._connection_ids = count(1)
+
+    def __repr__(self) -> str:
+        return f"<Gateway clients={len(self.clients)} draining={self.draining} {self.pool!r}>"
+
+    def admit(self, client: ClientConnection) -> int:
+        """The connection's id, or 0 when there are too many."""
+        if len(self.clients) >= self._limit:
+            return 0
+        self.clients.add(client)
+        self.counters.connections += 1
+        return next(self._connection_ids)
+
+    def dismiss(self, client: ClientConnection) -> None:
+        self.clients.discard(client)
+
+    def busy(self) -> int:
+        """Exchanges that have not ended."""
+        return sum(client.busy for client in self.clients)
+
+    async def drain(self, grace: float) -> int:
+        """Let what is in flight end within so many seconds; returns how many exchanges were cut."""
+        self.draining = True
+        for client in tuple(self.clients):
+            client.drain()
+        deadline = self.loop.time() + grace
+        while self.busy() and self.loop.time() < deadline:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        cut = self.busy()
+        await self.pool.close()
+        for client in tuple(self.clients):
+            client.stop()
+        return cut
+
+
+def connection_limit() -> int:
+    """Clients that one worker takes: each may need a second file for its upstream connection."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    return max(1, min(CONNECTIONS, (soft - RESERVED_FILES) // 2))
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Bound and listening, to be shared with the other workers of the port; raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def serve(gateway: Gateway, listener: socket.socket) -> asyncio.Server:
+    return await gateway.loop.create_server(lambda: ClientConnection(gateway), sock=listener, backlog=BACKLOG)

@@ -1,0 +1,145 @@
+"""The connections of one worker to its upstreams, kept alive between requests.
+
+The law: a connection belongs to one node and to at most one exchange; an idle one is the newest first, so that the surplus
+ages and is closed. Opening one is the only task on the request path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from data_plane.http.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import KeepalivePool, Node, Timeouts, Upstream
+    from data_plane.exchange.exchange import Exchange
+
+# Idle connections are looked through this often; one may outlive its idle timeout by so much.
+SWEEP_SECONDS = 1.0
+
+
+class NodePool:
+    """The idle connections to one node, oldest first. `open` counts those in use and being opened as well."""
+
+    __slots__ = ("_idle", "_loop", "keepalive", "node", "open")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, node: Node, keepalive: KeepalivePool) -> None:
+        self._loop = loop
+        self._idle: deque[UpstreamConnection] = deque()
+        self.node = node
+        self.keepalive = keepalive
+        self.open = 0
+
+    def __repr__(self) -> str:
+        return f"<NodePool {self.node.host}:{self.node.port} idle={len(self._idle)} open={self.open}>"
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def take(self, checked: bool) -> UpstreamConnection | None:
+        idle = self._idle
+        while idle:
+            conn = idle.pop()
+            if not checked or conn.is_alive():
+                return conn
+            conn.close()
+        return None
+
+    def put(self, conn: UpstreamConnection) -> None:
+        keepalive = self.keepalive
+        if conn.requests >= keepalive.requests or keepalive.size <= 0:
+            conn.close()
+            return
+        conn.idle_since = self._loop.time()
+        self._idle.append(conn)
+        if len(self._idle) > keepalive.size:
+            self._idle.popleft().close()
+
+    def forget(self, conn: UpstreamConnection) -> None:
+        if conn in self._idle:
+            self._idle.remove(conn)
+
+    def closed(self) -> None:
+        self.open -= 1
+
+    def sweep(self, now: float) -> None:
+        horizon = now - self.keepalive.idle_timeout
+        while self._idle and self._idle[0].idle_since < horizon:
+            self._idle.popleft().close()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+class Pool:
+    """All nodes of a worker. A node's figures are those of the upstream that last opened a connection to it."""
+
+    __slots__ = ("_loop", "_nodes", "_sweeper", "_tasks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._nodes: dict[tuple[str, int], NodePool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def __repr__(self) -> str:
+        return f"<Pool nodes={len(self._nodes)} idle={self.idle()} opening={len(self._tasks)}>"
+
+    def idle(self) -> int:
+        return sum(map(len, self._nodes.values()))
+
+    def open(self) -> int:
+        return sum(pool.open for pool in self._nodes.values())
+
+    def take(self, node: Node, checked: bool) -> UpstreamConnection | None:
+        pool = self._nodes.get((node.host, node.port))
+        return None if pool is None else pool.take(checked)
+
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Exchange) -> None:
+        key = (node.host, node.port)
+        pool = self._nodes.get(key)
+        if pool is None:
+            pool = self._nodes[key] = NodePool(self._loop, node, upstream.keepalive_pool)
+        pool.keepalive = upstream.keepalive_pool
+        pool.open += 1
+        task = self._loop.create_task(self._connect(pool, timeouts.connect, exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, pool: NodePool, timeout: float, exchange: Exchange) -> None:
+        node = pool.node
+        failure = None
+        try:
+            async with asyncio.timeout(timeout):
+                _, conn = await self._loop.create_connection(lambda: UpstreamConnection(self._loop, pool), node.host, node.port)
+        except TimeoutError:
+            failure = "upstream_connect_timeout"
+        except OSError:
+            failure = "upstream_connect_failed"
+        except asyncio.CancelledError:
+            pool.closed()
+            raise
+        if failure is not None:
+            pool.closed()
+            exchange.upstream_failed(failure)
+        else:
+            exchange.upstream_ready(conn)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for key, pool in list(self._nodes.items()):
+            pool.sweep(now)
+            if not pool.open:
+                del self._nodes[key]
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    async def close(self) -> None:
+        self._sweeper.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pool in self._nodes.values():
+            pool.close()

@@ -1,0 +1,64 @@
+"""One deadline per connection that costs nothing to move.
+
+The law: a request moves `when` and touches no timer. The timer that was set for an earlier deadline fires, sees that the deadline
+has moved, and sets itself again; only a deadline nearer than the timer's own sets a new one. So a busy connection sets one timer
+per timeout, not one per request, and a deadline is never missed.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
+
+NEVER = float("inf")
+
+
+class Deadline:
+    """Calls `expire` once when the loop's time reaches `when`; after that, `set` arms it anew."""
+
+    __slots__ = ("_armed", "_expire", "_handle", "_loop", "when")
+
+    def __init__(self, loop: AbstractEventLoop, expire: Callable[[], None]) -> None:
+        self._loop = loop
+        self._expire = expire
+        self._handle: TimerHandle | None = None
+        self._armed = NEVER
+        self.when = NEVER
+
+    def set(self, seconds: float) -> None:
+        """Expire so many seconds from now."""
+        when = self._loop.time() + seconds
+        self.when = when
+        if when < self._armed:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._armed = when
+            self._handle = self._loop.call_at(when, self._fire)
+
+    def clear(self) -> None:
+        self.when = NEVER
+
+    def close(self) -> None:
+        """For good: lets go of the timer and of the connection that it holds."""
+        self.when = NEVER
+        self._expire = _nothing
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        self._armed = NEVER
+        self._handle = None
+        when = self.when
+        if when == NEVER:
+            return
+        if when > self._loop.time():
+            self._armed = when
+            self._handle = self._loop.call_at(when, self._fire)
+            return
+        self.when = NEVER
+        self._expire()
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,354 @@
+"""A connection to an upstream: bytes in, response events out.
+
+The law: a response is passed on only as far as llhttp vouches for it and its head has one meaning; anything else is
+`upstream_bad_response`. A connection goes back to the pool only when both messages are complete and nothing followed them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserError, HttpResponseParser
+
+from data_plane.exchange.framing import has_body
+from data_plane.exchange.messages import CHUNKED, ResponseHead
+from data_plane.http.chunked import ChunkedError, ChunkedReader
+from data_plane.http.head import HeadError, parse_response
+from data_plane.http.limits import INTERIM_RESPONSES, RESPONSE_HEAD_BYTES
+from data_plane.http.timers import NEVER, Deadline
+
+if TYPE_CHECKING:
+    from data_plane.exchange.exchange import Exchange
+    from data_plane.http.pool import NodePool
+
+_HEAD_END = b"\r\n\r\n"
+
+# What is being read: nothing is due, a head, a body by length, chunks, or everything until the connection ends.
+IDLE, HEAD, LENGTH, CHUNKS, REST, CLOSED = range(6)
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Made connected by the pool, which lends it to one exchange at a time."""
+
+    __slots__ = (
+        "_blocked",
+        "_buffer",
+        "_chunks",
+        "_complete",
+        "_deadline",
+        "_fed",
+        "_interim",
+        "_loop",
+        "_parser",
+        "_pool",
+        "_read_timeout",
+        "_reading",
+        "_remaining",
+        "_state",
+        "_transport",
+        "_whole",
+        "address",
+        "exchange",
+        "idle_since",
+        "requests",
+        "reused",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: NodePool) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._deadline = Deadline(loop, self._expired)
+        self._parser = HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self.exchange: Exchange | None = None
+        self.address = (pool.node.host, pool.node.port)
+        self.reused = False
+        self.requests = 0
+        self.idle_since = 0.0
+        self._state = IDLE
+        # The beginning of a head, and how much of it llhttp has seen.
+        self._buffer = b""
+        self._fed = 0
+        self._remaining = 0
+        self._chunks: ChunkedReader | None = None
+        self._complete = False
+        self._whole = False
+        self._interim = 0
+        self._reading = True
+        self._read_timeout = NEVER
+        self._blocked = False
+
+    def __repr__(self) -> str:
+        return f"<UpstreamConnection {self.address} requests={self.requests}>"
+
+    # The exchange's UpstreamPort.
+
+    def begin(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.requests += 1
+        self._state = HEAD
+        self._whole = False
+        self._interim = 0
+        self._read_timeout = NEVER
+
+    def send(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def await_response(self, read_timeout: float) -> None:
+        self._read_timeout = read_timeout
+        self._deadline.set(read_timeout)
+
+    def pause_reading(self) -> None:
+        if self._state != CLOSED and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+            self._deadline.clear()
+
+    def resume_reading(self) -> None:
+        if self._state != CLOSED and not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+            if self._read_timeout != NEVER:
+                self._deadline.set(self._read_timeout)
+
+    def release(self) -> None:
+        self.exchange = None
+        if self._state == CLOSED:
+            return
+        self.resume_reading()
+        self._read_timeout = NEVER
+        self._deadline.clear()
+        # A fresh connection that was opened for nothing has had no exchange (`requests` is 0), and is as good as new.
+        if self._whole or not self.requests:
+            self._state = IDLE
+            self.reused = True
+            self._pool.put(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        self.exchange = None
+        if self._state != CLOSED:
+            self._state = CLOSED
+            self._deadline.close()
+            self._pool.closed()
+            # Not `close`: nothing that is still buffered matters, and an aborted upload must not look like a complete one.
+            self._transport.abort()
+
+    def is_alive(self) -> bool:
+        """Asks the socket itself: the end may have arrived and not been read yet."""
+        if self._state == CLOSED or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+        return not poll.poll(0)
+
+    # asyncio.Protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost("upstream_closed")
+
+    def eof_received(self) -> None:
+        """The transport closes itself after this."""
+        if self._state == REST and self.exchange is not None:
+            self._finish(b"")
+        else:
+            self._lost("upstream_closed")
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        if self.exchange is not None:
+            self._deadline.set(self.exchange.send_timeout)
+            self.exchange.upstream_blocked()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self.exchange is not None:
+            self._deadline.clear()
+            if self._read_timeout != NEVER:
+                self._deadline.set(self._read_timeout)
+            self.exchange.upstream_writable()
+
+    def data_received(self, data: bytes) -> None:
+        if self._state == HEAD:
+            self._read_head(data)
+        elif self._state == LENGTH:
+            self._read_length(data)
+        elif self._state == CHUNKS:
+            self._read_chunks(data)
+        elif self._state == REST and self.exchange is not None:
+            self._touch()
+            self.exchange.upstream_body(data, False)
+        elif self._state == IDLE:
+            # Nothing was asked: whatever it says belongs to no request.
+            self._lost("upstream_bad_response")
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+    # Reading.
+
+    def _touch(self) -> None:
+        if self._read_timeout != NEVER:
+            self._deadline.set(self._read_timeout)
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        end = data.find(_HEAD_END)
+        try:
+            if end < 0:
+                self._read_partial_head(data)
+                return
+            if end > RESPONSE_HEAD_BYTES:
+                raise HeadError("upstream_bad_response")
+            fed = self._fed
+            self._fed = 0
+            response = parse_response(data[: end + 2])
+            if response.status < 200:
+                self._read_interim(response.status, data, fed, end + 4)
+            else:
+                self._read_response(response, data, fed, end + 4)
+        except (HeadError, HttpParserError):
+            self._lost("upstream_bad_response")
+
+    def _read_partial_head(self, data: bytes) -> None:
+        """Let llhttp see what there is: nonsense is answered now, not when the upstream's silence times out."""
+        if len(data) > RESPONSE_HEAD_BYTES or not data.startswith(b"HTTP/1."[: len(data)]):
+            raise HeadError("upstream_bad_response")
+        self._parser.feed_data(data[self._fed :])
+        self._fed = len(data)
+        self._buffer = data
+        self._touch()
+
+    def _read_response(self, response: ResponseHead, data: bytes, fed: int, start: int) -> None:
+        """What lies behind the head depends on what the head says: feed llhttp this one message and no more."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        length = response.length
+        size = len(data)
+        bodiless = not has_body(exchange.head.method, response.status)
+        if bodiless:
+            length = 0
+        if length >= 0:
+            end = start + length
+            self._complete = False
+            self._parser.feed_data(data[fed:end])
+            if bodiless and not self._complete:
+                # llhttp does not know that the request was HEAD, and waits for the body.
+                self._parser = HttpResponseParser(self)
+            elif self._complete is not (size >= end):
+                raise HttpParserError("llhttp sees another end of the message")
+            if size >= end:
+                self._whole = response.keep_alive and size == end
+                self._state = IDLE
+                exchange.upstream_response(response, data[start:end], True)
+                return
+            self._state = LENGTH
+            self._remaining = end - size
+            self._touch()
+            exchange.upstream_response(response, data[start:], False)
+            return
+        self._parser.feed_data(data[fed:start])
+        self._parser = HttpResponseParser(self)
+        self._touch()
+        if length == CHUNKED:
+            self._whole = response.keep_alive
+            self._begin_chunks(response, data[start:])
+        else:
+            self._state = REST
+            exchange.upstream_response(response, data[start:], False)
+
+    def _read_interim(self, status: int, data: bytes, fed: int, start: int) -> None:
+        self._interim += 1
+        if status == 101 or self._interim > INTERIM_RESPONSES:
+            # Nothing was upgraded, as no Upgrade is ever sent.
+            raise HeadError("upstream_bad_response")
+        self._parser.feed_data(data[fed:start])
+        if len(data) > start:
+            self._read_head(data[start:])
+
+    def _read_length(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        remaining = self._remaining
+        size = len(data)
+        self._complete = False
+        try:
+            self._parser.feed_data(data if size <= remaining else data[:remaining])
+            if self._complete is not (size >= remaining):
+                raise HttpParserError("llhttp sees another end of the message")
+        except HttpParserError:
+            self._lost("upstream_bad_response")
+            return
+        if size < remaining:
+            self._remaining = remaining - size
+            self._touch()
+            exchange.upstream_body(data, False)
+            return
+        self._whole = size == remaining
+        self._finish(data[:remaining])
+
+    def _begin_chunks(self, response: ResponseHead, data: bytes) -> None:
+        exchange = self.exchange
+        self._state = CHUNKS
+        reader = self._chunks = ChunkedReader()
+        try:
+            body, done, rest = reader.feed(data)
+        except ChunkedError as error:
+            raise HeadError("upstream_bad_response") from error
+        if exchange is None:
+            return
+        if done:
+            self._state = IDLE
+            self._chunks = None
+            self._whole = self._whole and not rest
+        exchange.upstream_response(response, body, done)
+
+    def _read_chunks(self, data: bytes) -> None:
+        reader = self._chunks
+        if reader is None or self.exchange is None:
+            return
+        try:
+            body, done, rest = reader.feed(data)
+        except ChunkedError:
+            self._lost("upstream_bad_response")
+            return
+        if done:
+            self._chunks = None
+            self._whole = self._whole and not rest
+            self._finish(body)
+        else:
+            self._touch()
+            if body:
+                self.exchange.upstream_body(body, False)
+
+    def _finish(self, data: bytes) -> None:
+        exchange = self.exchange
+        self._state = IDLE
+        if exchange is not None:
+            exchange.upstream_body(data, True)
+
+    # The end.
+
+    def _expired(self) -> None:
+        self._lost("upstream_send_timeout" if self._blocked else "upstream_read_timeout")
+
+    def _lost(self, kind: str) -> None:
+        if self._state == CLOSED:
+            return
+        exchange = self.exchange
+        if self._state == IDLE and exchange is None:
+            self._pool.forget(self)
+        self.close()
+        if exchange is not None:
+            exchange.upstream_lost(kind)
