@@ -46,10 +46,9 @@ def become_data_plane(settings: Settings) -> None:
 
 
 async def _supervise(settings: Settings) -> int:
-    environment = _environment(settings)
     planes = {
-        "control plane": await _start(CONTROL_PLANE, environment),
-        "data plane": await _start(DATA_PLANE, environment),
+        "control plane": await _start(CONTROL_PLANE, _environment(settings) | _key(settings)),
+        "data plane": await _start(DATA_PLANE, _environment(settings)),
     }
     log.info(
         "waspgate is starting",
@@ -103,12 +102,15 @@ async def _stop(planes: Mapping[str, Process], ends: set[asyncio.Task[int]]) -> 
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The merged settings as variables: unlike options they are not shown to every user of the machine."""
-    environment = {name: value for name, value in os.environ.items() if name != f"{PREFIX}CONFIG"}
+    """The merged settings as variables, in place of all that the caller's environment said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment[f"{PREFIX}STORE"] = settings.store
     environment[f"{PREFIX}ADMIN"] = str(settings.admin)
     environment[f"{PREFIX}LISTEN"] = str(settings.listen)
     environment[f"{PREFIX}WORKERS"] = str(settings.workers)
-    if settings.admin_key is not None:
-        environment[f"{PREFIX}ADMIN_KEY"] = settings.admin_key.get_secret_value()
     return environment
+
+
+def _key(settings: Settings) -> dict[str, str]:
+    """For the control plane alone; a variable, because unlike an option it is not shown to every user of the machine."""
+    return {} if settings.admin_key is None else {f"{PREFIX}ADMIN_KEY": settings.admin_key.get_secret_value()}
