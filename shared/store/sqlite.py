@@ -36,30 +36,35 @@ _log = logging.getLogger("waspgate.store")
 class _Lane:
     """One thread with one connection."""
 
-    __slots__ = ("_connection", "_executor", "_path")
+    __slots__ = ("_connection", "_executor", "_name", "_path")
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._name = name
+        self._executor: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        self._connection = await self._in_thread(lambda: sqlite_file.connect(self._path))
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self._name)
+        self._connection = await self._in_thread(self._executor, lambda: sqlite_file.connect(self._path))
 
     async def run(self, call: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        connection = self._connection
-        if connection is None:
+        connection, executor = self._connection, self._executor
+        if connection is None or executor is None:
             raise StoreError(f"the store {self._path} is not open")
-        return await self._in_thread(lambda: call(connection, *args, **kwargs))
+        return await self._in_thread(executor, lambda: call(connection, *args, **kwargs))
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
         if connection is not None:
-            await self._in_thread(connection.close)
-        self._executor.shutdown(wait=False)
+            await self._in_thread(executor, connection.close)
+        executor.shutdown(wait=False)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._translated, call)
+    async def _in_thread(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, self._translated, call)
 
     def _translated(self, call: Callable[[], T]) -> T:
         with sqlite_file.storage_errors(self._path):

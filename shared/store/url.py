@@ -50,7 +50,7 @@ def _file(authority: str, path: str, options: list[tuple[str, str]]) -> Path:
     name = unquote(path)
     if name.startswith(("/./", "/../")):
         name = name[1:]
-    if name.endswith("/") or not name.lstrip("/"):
+    if name.endswith("/") or "\0" in name or not name.lstrip("/"):
         raise ValueError("a sqlite URL names a file: sqlite:///abs/path or sqlite:///./relative/path")
     return Path(name)
 
