@@ -95,15 +95,19 @@ static void record(Context *c, u32 effect) {
 
 static void enter(Context *c) { entered = c; effective = NULL; }
 
+static void report(Context *c, u32 action, u32 flags, u32 out_size) {
+  c->effects = 0;
+  const LocalReply *r = &c->reply;
+  result = (Result){action, flags, ADDR(out.data), out_size, log_size, dirty_count,
+                    r->status, r->grpc_status, ADDR(r->details), r->details_size, ADDR(r->body), r->body_size,
+                    ADDR(r->headers), r->headers_size};
+}
+
 /* The effects of `c` into `result`; LOOK unless there is nothing to say but `answer`. */
 static i32 settle(Context *c, u32 action, i32 answer) {
   u32 flags = c->effects | (dirty_count ? F_OTHERS : 0);
   if (!action && !flags && !log_size) return answer;
-  c->effects = 0;
-  const LocalReply *r = &c->reply;
-  result = (Result){action, flags | (answer ? F_CHANGED : 0), ADDR(out.data), (u32)answer, log_size, dirty_count,
-                    r->status, r->grpc_status, ADDR(r->details), r->details_size, ADDR(r->body), r->body_size,
-                    ADDR(r->headers), r->headers_size};
+  report(c, action, flags | (answer ? F_CHANGED : 0), (u32)answer);
   return LOOK;
 }
 
@@ -113,9 +117,8 @@ EXPORT("next_other") u32 next_other(void) {
   if (!c) return 0;
   dirty_contexts = c->next; dirty_count--;
   c->dirty = 0;
-  u32 id = c->id;
-  settle(c, 0, 0);
-  return id;
+  report(c, 0, c->effects, 0);
+  return c->id;
 }
 
 /* --- plugin contexts; their configuration is in `io` */
@@ -154,8 +157,8 @@ EXPORT("root_delete") i32 root_delete(u32 id) {
   Context *c = contexts[id];
   enter(c);
   on_delete(id);
-  i32 answer = log_size ? LOOK : 0;
-  if (answer) result = (Result){.log_size = log_size};
+  i32 answer = log_size || dirty_count ? LOOK : 0;
+  if (answer) result = (Result){.flags = dirty_count ? F_OTHERS : 0, .log_size = log_size, .others = dirty_count};
   context_free(c);
   return answer;
 }
@@ -226,13 +229,13 @@ EXPORT("body") i32 body(u32 id, u32 direction, u32 n, u32 eos) {
   b->size = held + n;
   enter(c);
   c->open_body |= (u8)(1u << direction);
-  c->effects &= ~F_CHANGED;
+  c->changed_body &= (u8)~(1u << direction);
   u32 action = (u32)(direction ? on_response_body(id, b->size, eos) : on_request_body(id, b->size, eos));
   if (c->effects & (F_LOCAL_REPLY | F_CLOSE)) return settle(c, 1, 0);
   if (action == 1 || action == 2) return settle(c, 1, 0);
   c->open_body &= (u8)~(1u << direction);
   if (action >= DROP) b->size = 0;
-  if (action < DROP && !held && !(c->effects & F_CHANGED)) { b->size = 0; return settle(c, 0, 0); }
+  if (action < DROP && !held && !(c->changed_body >> direction & 1)) { b->size = 0; return settle(c, 0, 0); }
   c->effects |= F_CHANGED;
   settle(c, 0, 0);
   result.out = ADDR(b->data); result.out_size = b->size;
@@ -254,6 +257,7 @@ EXPORT("take_body") u32 take_body(u32 id, u32 direction) {
 /* The order is the specification's (Envoy logs first, but lets go last as well). A failing on_log must not keep the stream. */
 EXPORT("finish") i32 finish(u32 id) {
   Context *c = contexts[id];
+  if (!c) return 0; /* there was no room for it */
   enter(c);
   c->writable = 0; c->open_body = 0; c->answered = 1;
   on_done(id);

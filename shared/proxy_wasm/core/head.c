@@ -37,6 +37,11 @@ static u32 count_lines(const u8 *p, u32 n) {
   return lines;
 }
 
+/* `application/grpc` and its kinds, such as `application/grpc+proto`; gRPC-Web is another protocol. */
+static i32 grpc_type(const u8 *s, u32 n) {
+  return n >= 16 && same(s, (const u8 *)"application/grpc", 16) && (n == 16 || s[16] == '+' || s[16] == ';');
+}
+
 /* `METHOD TARGET HTTP/1.1` and fields. Pseudo-headers stand first, in Envoy's order. */
 static i32 parse_request(Context *c, const u8 *head, u32 n, const char *scheme, u32 scheme_size) {
   Map *m = c->maps + REQUEST_HEADERS;
@@ -56,7 +61,7 @@ static i32 parse_request(Context *c, const u8 *head, u32 n, const char *scheme, 
   ADD(m, &c->arena, ":scheme", (const u8 *)scheme, scheme_size);
   if (!parse_fields(m, &c->arena, p + 1, e)) return 0;
   Field *type = FIND(m, "content-type");
-  c->is_grpc = type && type->value_size >= 16 && same(type->value, (const u8 *)"application/grpc", 16);
+  c->is_grpc = type && grpc_type(type->value, type->value_size);
   m->present = 1; m->changed = 0;
   return 1;
 }
@@ -128,7 +133,7 @@ static u8 *emit_fields(const Map *m, u8 *o) {
 /* The open head of map `type`, in `out`; 0 when a pseudo-header that it cannot do without was removed or room is out. */
 static u32 emit_head(const Context *c, u32 type, Buffer *out) {
   const Map *m = c->maps + type;
-  if (!buffer_reserve(out, pairs_size(m) + 128)) return 0;
+  if (!buffer_reserve(out, pairs_size(m) + c->reason_size + 128)) return 0;
   u8 *o = out->data;
   if (type == REQUEST_HEADERS) {
     const Field *method = FIND(m, ":method"), *path = FIND(m, ":path"), *authority = FIND(m, ":authority");

@@ -99,10 +99,10 @@ EXPORT("proxy_get_status") i32 proxy_get_status(gptr code_out, gptr message_out,
 
 static Map *map_of(Context *c, u32 type) { return c && type < MAPS && c->maps[type].present ? c->maps + type : NULL; }
 
-static i32 lowered_key(gptr key, u32 n, u8 **to, u32 *size) {
+static i32 lowered_key(u32 type, gptr key, u32 n, u8 **to, u32 *size) {
   TRY(take(key, n, to));
   lower(*to, n);
-  if (IS(*to, n, "host")) { *to = (u8 *)":authority"; n = 10; } /* one field under two names, as in Envoy */
+  if (type == REQUEST_HEADERS && IS(*to, n, "host")) { *to = (u8 *)":authority"; n = 10; } /* one field under two names, as in Envoy */
   *size = n;
   return OK;
 }
@@ -131,7 +131,7 @@ i32 proxy_get_header_map_value(u32 type, gptr key, u32 key_size, gptr value_out,
   if (type > LAST_MAP_TYPE) return BAD_ARGUMENT;
   u8 *name;
   u32 n;
-  TRY(lowered_key(key, key_size, &name, &n));
+  TRY(lowered_key(type, key, key_size, &name, &n));
   const Map *m = map_of(current(), type);
   const Field *f = m ? map_find(m, name, n) : NULL;
   if (f) return give(f->value, f->value_size, value_out, size_out);
@@ -199,7 +199,7 @@ EXPORT("proxy_remove_header_map_value") i32 proxy_remove_header_map_value(u32 ty
   if (type > LAST_MAP_TYPE) return BAD_ARGUMENT;
   u8 *name;
   u32 n;
-  TRY(lowered_key(key, key_size, &name, &n));
+  TRY(lowered_key(type, key, key_size, &name, &n));
   Context *c = current();
   Map *m = writable(c, type);
   if (!m) return BAD_ARGUMENT;
@@ -282,7 +282,7 @@ EXPORT("proxy_set_buffer_bytes") i32 proxy_set_buffer_bytes(u32 type, u32 start,
   if (n > body_limit || start + tail + n > body_limit || !buffer_reserve(b, start + tail + n)) return INTERNAL_FAILURE;
   __builtin_memmove(b->data + start + n, b->data + start + size, tail);
   b->size = start + n + tail;
-  c->effects |= F_CHANGED;
+  c->changed_body |= (u8)(1u << type);
   return guest_read(b->data + start, bytes, n) ? OK : INVALID_MEMORY_ACCESS;
 }
 

@@ -91,13 +91,13 @@ EXPORT("seed") double seed(void) {
 
 /* AssemblyScript: strings are UTF-16 with their size in bytes before them. */
 static void log_utf16(const char *title, gptr text) {
+  u8 wide[1024], line[600];
   u32 n = 0, k = 0;
-  if (!text || !guest_read(&n, text - 4, 4) || n > 1024 || !buffer_reserve(&scratch, 2048)) n = 0;
-  u8 *s = scratch.data;
-  if (!s || !guest_read(s + 1024, text, n)) n = 0;
-  u8 line[600];
+  if (!text || !guest_read(&n, text - 4, 4)) n = 0;
+  if (n > sizeof wide) n = sizeof wide;
+  if (!guest_read(wide, text, n)) n = 0;
   while (title[k]) { line[k] = (u8)title[k]; k++; }
-  for (u32 i = 0; i + 1 < n && k < sizeof line; i += 2) line[k++] = s[1024 + i + 1] ? '?' : s[1024 + i];
+  for (u32 i = 0; i + 1 < n && k < sizeof line; i += 2) line[k++] = wide[i + 1] ? '?' : wide[i];
   log_write(LEVEL_ERROR, line, k);
 }
 
