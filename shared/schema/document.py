@@ -11,6 +11,8 @@ import math
 import re
 from typing import Any
 
+# No configuration needs more, and recursive code downstream is safe with it.
+MAX_DEPTH = 64
 # Only such an escape can make a lone surrogate; UTF-8 itself cannot.
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -36,6 +38,7 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - a JSON text may be anything
     except ValueError as error:
         # An integer of more digits than CPython converts.
         raise DocumentError(str(error)) from error
+    _check_depth(document)
     if _SURROGATE_ESCAPE.search(data):
         _check_surrogates(document)
     return document
@@ -44,6 +47,16 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - a JSON text may be anything
 def encode(document: object) -> bytes:
     """Compact JSON, keys in the order of the document."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _check_depth(document: object) -> None:
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        containers = [value for value in level if isinstance(value, dict | list)]
+        level = [inner for value in containers for inner in (value.values() if isinstance(value, dict) else value)]
+        if not level:
+            return
+    raise DocumentError(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

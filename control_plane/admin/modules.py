@@ -1,0 +1,126 @@
+"""Wasm modules on their way into the store: from an upload or a file, inspected, stored by digest, pointed at.
+
+The law: no plugin ever points at bytes that were not inspected and are not in the store. Inspecting and validating
+take up to seconds of CPU for a large module, so they run in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import structlog
+from shared.store.blobs import MAX_MODULE_BYTES, collect_modules, get_module, hold_module, put_module
+
+from control_plane.errors import BadRequest
+from shared.keys import kind_prefix
+from shared.proxy_wasm.binary import ModuleError
+from shared.proxy_wasm.engine import Engine
+from shared.proxy_wasm.inspect import ModuleReport, inspect
+from shared.schema.document import DocumentError, decode
+from shared.store.contract import ConfigStore, StoreError
+
+log = structlog.get_logger()
+
+
+@cache
+def _engine() -> Engine:
+    return Engine()
+
+
+def examine(data: bytes) -> ModuleReport:
+    """The report of a module that this gateway can run; raises ModuleError. Blocking."""
+    report = inspect(data)
+    _engine().validate(data)
+    return report
+
+
+def read_module_file(path: str) -> bytes:
+    """A regular file of at most the size that the store takes; raises BadRequest. Blocking."""
+    try:
+        # Opening a FIFO would wait for its other end.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BadRequest(f"module file {path}: not a regular file")
+            data = file.read(MAX_MODULE_BYTES + 1)
+    except OSError as error:
+        raise BadRequest(f"module file {path}: {error.strerror}") from error
+    if len(data) > MAX_MODULE_BYTES:
+        raise BadRequest(f"module file {path}: larger than the maximum size {MAX_MODULE_BYTES}")
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """The modules of one store."""
+
+    store: ConfigStore
+
+    async def accept(self, data: bytes) -> ModuleReport:
+        """Inspect and store; raises ModuleError."""
+        report = await asyncio.to_thread(examine, data)
+        await put_module(self.store, data)
+        return report
+
+    async def get(self, sha256: str) -> bytes | None:
+        return await get_module(self.store, sha256)
+
+    async def resolve(self, wanted: Mapping[str, Any], previous: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The stored form of a validated `module`: always with `sha256`. An unchanged one is not read again."""
+        if wanted == previous:
+            return dict(wanted)
+        if "file" not in wanted:
+            await self._require(wanted["sha256"])
+            return dict(wanted)
+        return await self._from_file(wanted, previous or {})
+
+    async def _require(self, sha256: str) -> None:
+        if not await hold_module(self.store, sha256):
+            raise BadRequest(f"there is no module with sha256 [{sha256}] in the store: upload it first")
+
+    async def _from_file(self, wanted: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
+        """A digest beside the file is a claim to check, unless it is only left over from the file before."""
+        path = wanted["file"]
+        data = await asyncio.to_thread(read_module_file, path)
+        try:
+            report = await self.accept(data)
+        except ModuleError as error:
+            raise BadRequest(f"module file {path}: {error}") from error
+        claimed = wanted.get("sha256", report.sha256)
+        left_over = claimed == previous.get("sha256") and path != previous.get("file")
+        if claimed != report.sha256 and not left_over:
+            raise BadRequest(f"module file {path}: its sha256 is {report.sha256}, expected {claimed}")
+        return {"file": path, "sha256": report.sha256}
+
+    async def collect_every(self, seconds: float) -> None:
+        """Remove modules that no plugin points at, again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                removed = await self.collect()
+            except StoreError as error:
+                log.warning("modules were not collected", error=str(error))
+            else:
+                if removed:
+                    log.info("removed unreferenced modules", sha256=sorted(removed))
+
+    async def collect(self) -> set[str]:
+        """What is pointed at between the two looks is held for longer than they take."""
+        listing = await self.store.list(kind_prefix("wasm_plugins"))
+        return set(await collect_modules(self.store, {digest for e in listing.entries if (digest := _digest(e.value))}))
+
+
+def _digest(value: bytes) -> str | None:
+    try:
+        document = decode(value)
+    except DocumentError:
+        return None
+    module = document.get("module") if isinstance(document, dict) else None
+    digest = module.get("sha256") if isinstance(module, dict) else None
+    return digest if isinstance(digest, str) else None

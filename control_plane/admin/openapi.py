@@ -1,0 +1,124 @@
+"""The OpenAPI document: the routes as FastAPI knows them, with the bodies that the models in shared/schema define.
+
+The law: a body is described by the model that validates it, so that the page and the server cannot disagree.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from shared.proxy_wasm.inspect import ModuleReport
+from shared.schema.resources import RESOURCES, AbsentNotNull, Resource, Verb
+
+REFERENCE = "#/components/schemas/{model}"
+
+_SUMMARIES = {
+    "list_all": "List all {plural}",
+    "put_by_body": "Create or replace a {singular}, its id in the body",
+    "post": "Create a {singular} under a new id",
+    "get": "Read a {singular}",
+    "put": "Create or replace a {singular}",
+    "patch": "Change a {singular}: objects merge, null deletes, anything else replaces",
+    "patch_at": "Set one place inside a {singular}, null deletes it",
+    "delete": "Delete a {singular} that nothing uses",
+}
+
+_TEXT = {"type": "string"}
+_INDEX = {"type": "integer"}
+
+
+def _object(required: dict[str, Any], **optional: object) -> dict[str, Any]:
+    return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
+
+
+_PROBLEM = _object({"path": _TEXT, "message": _TEXT})
+_SHAPES: dict[str, dict[str, Any]] = {
+    "Error": _object({"error_msg": _TEXT}, errors={"type": "array", "items": _PROBLEM}, req_body=_TEXT),
+    "Unauthorized": _object({"error_msg": _TEXT, "description": _TEXT}),
+    "KeyNotFound": _object({"message": _TEXT}),
+    "ModuleReport": TypeAdapter(ModuleReport).json_schema(),
+    "Deleted": _object({"deleted": {"const": "1"}, "key": _TEXT}),
+    "Written": _object({"key": _TEXT, "value": {"type": "object"}}),
+    "Entry": _object({"key": _TEXT, "value": {"type": "object"}, "createdIndex": _INDEX, "modifiedIndex": _INDEX}),
+    "List": _object(
+        {"total": _INDEX, "list": {"type": "array", "items": {"$ref": REFERENCE.format(model="Entry")}}},
+    ),
+}
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def response(description: str, shape: str) -> dict[str, Any]:
+    """One entry of an operation's `responses`."""
+    content = {"application/json": {"schema": {"$ref": REFERENCE.format(model=shape)}}}
+    return {"description": description, "content": content}
+
+
+FAILURES: Responses = {
+    400: response("The request is wrong: where, and what was expected", "Error"),
+    401: response("No key, or a wrong one", "Unauthorized"),
+    503: response("The configuration store is unavailable", "Error"),
+}
+_ABSENT: Responses = {404: response("There is no such object", "KeyNotFound")}
+_WRITTEN: Responses = {200: response("Replaced or changed", "Written"), 201: response("Created", "Written")}
+_RESPONSES: dict[str, Responses] = {
+    "list_all": {200: response("All that passed the filters", "List")},
+    "put_by_body": {**_WRITTEN},
+    "post": {201: _WRITTEN[201]},
+    "get": {200: response("The object", "Entry"), **_ABSENT},
+    "put": {**_WRITTEN},
+    "patch": {200: _WRITTEN[200], **_ABSENT},
+    "patch_at": {200: _WRITTEN[200], **_ABSENT},
+    "delete": {200: response("Deleted", "Deleted"), **_ABSENT},
+}
+
+
+def operation(resource: Resource, verb: Verb, handler: str) -> dict[str, Any]:
+    """What `add_api_route` is told about a handler of `ResourceRoutes`."""
+    words = {"plural": resource.kind.replace("_", " "), "singular": resource.singular.replace("_", " ")}
+    responses = {**_RESPONSES[handler], **FAILURES}
+    # FastAPI describes 200 by itself when nobody else does.
+    success = min(int(status) for status in responses)
+    return {
+        "summary": _SUMMARIES[handler].format(**words),
+        "operation_id": f"{handler}_{resource.singular}",
+        "status_code": success,
+        "responses": responses,
+        "openapi_extra": _request_body(resource, handler) if verb in ("PUT", "POST", "PATCH") else None,
+    }
+
+
+def _request_body(resource: Resource, handler: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"$ref": REFERENCE.format(model=resource.model.__name__)}
+    if handler == "patch":
+        schema = {"type": "object"}
+    elif handler == "patch_at":
+        schema = {}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+class DescribedApp(FastAPI):
+    """A FastAPI application whose OpenAPI document has the bodies of shared/schema; built once."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            built = get_openapi(title=self.title, version=self.version, description=self.description, routes=self.routes)
+            schemas = built.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(_models(), **_SHAPES)
+            self.openapi_schema = built
+        return self.openapi_schema
+
+
+def _models() -> dict[str, Any]:
+    models: list[tuple[type[BaseModel], Literal["validation"]]] = [
+        (resource.model, "validation") for resource in RESOURCES.values()
+    ]
+    _, definitions = models_json_schema(models, ref_template=REFERENCE, schema_generator=AbsentNotNull)
+    found: dict[str, Any] = definitions["$defs"]
+    return found

@@ -1,0 +1,172 @@
+"""The Admin API's routes: one generic set per kind of resource, made from its descriptor.
+
+The law: nothing here knows a kind; what differs between kinds stands in `RESOURCES`. A handler reads the request, asks
+`Resources`, and wraps the answer into APISIX's envelope.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from control_plane.admin import listing
+from control_plane.admin.body import read_json
+from control_plane.admin.openapi import operation
+from control_plane.admin.patch import SubPathError, merge, set_at, split
+from control_plane.admin.resources import Change, Resources, Written
+from control_plane.errors import AdminError, BadRequest, answer
+from shared.keys import resource_key
+from shared.schema.common import ID_PATTERN
+from shared.schema.errors import excerpt
+from shared.schema.resources import RESOURCES, Resource, Verb, json_schema
+
+# A lease longer than this (ten years) is a mistake.
+MAX_TTL = 315_360_000
+ID_LENGTH = 64
+
+NO_CONFIGURATION = "missing configurations"
+NO_CHANGE = "missing new configuration"
+
+_ID = re.compile(ID_PATTERN)
+
+
+class ResourceRoutes:
+    """The handlers of one kind."""
+
+    __slots__ = ("_resource", "_resources")
+
+    def __init__(self, resource: Resource, resources: Resources) -> None:
+        self._resource = resource
+        self._resources = resources
+
+    def register(self, router: APIRouter) -> None:
+        base = f"/{self._resource.kind}"
+        self._add(router, base, "GET", self.list_all)
+        self._add(router, base, "PUT", self.put_by_body)
+        self._add(router, base, "POST", self.post)
+        self._add(router, f"{base}/{{id}}", "GET", self.get)
+        self._add(router, f"{base}/{{id}}", "PUT", self.put)
+        self._add(router, f"{base}/{{id}}", "PATCH", self.patch)
+        self._add(router, f"{base}/{{id}}", "DELETE", self.delete)
+        self._add(router, f"{base}/{{id}}/{{sub_path:path}}", "PATCH", self.patch_at)
+
+    def _add(self, router: APIRouter, path: str, verb: Verb, handler: Callable[..., Awaitable[Response]]) -> None:
+        if verb in self._resource.verbs:
+            described = operation(self._resource, verb, handler.__name__)
+            router.add_api_route(path, handler, methods=[verb], tags=[self._resource.kind], **described)
+
+    async def list_all(
+        self,
+        page: str | None = Query(None, description="counted from 1; needs page_size"),
+        page_size: str | None = Query(None, description="10 to 500; needs page"),
+        name: str | None = Query(None, description="a regular expression found in the name"),
+        label: str | None = Query(None, description="a label's key"),
+        uri: str | None = Query(None, description="a regular expression found in a uri"),
+        filter: str | None = Query(None, description="service_id=ID&upstream_id=ID, URL-encoded; routes only"),
+    ) -> Response:
+        query = listing.Query(page, page_size, name, label, uri, filter)
+        items = await self._resources.list(self._resource)
+        return answer(200, listing.select(self._resource.kind, items, query))
+
+    async def get(self, id: str) -> Response:
+        item = await self._resources.get(self._resource, self._checked(id))
+        return answer(200, item.envelope())
+
+    async def put(self, id: str, request: Request, ttl: str | None = None) -> Response:
+        document = await read_json(request, NO_CONFIGURATION)
+        return _written(await self._resources.put(self._resource, self._checked(id), document, _ttl(ttl)))
+
+    async def put_by_body(self, request: Request, ttl: str | None = None) -> Response:
+        document = await read_json(request, NO_CONFIGURATION)
+        given = document.get("id") if isinstance(document, dict) else None
+        if not isinstance(given, str | int) or isinstance(given, bool):
+            raise _missing_id(self._resource)
+        return _written(await self._resources.put(self._resource, self._checked(str(given)), document, _ttl(ttl)))
+
+    async def post(self, request: Request, ttl: str | None = None) -> Response:
+        document = await read_json(request, NO_CONFIGURATION)
+        return _written(await self._resources.post(self._resource, document, _ttl(ttl)))
+
+    async def patch(self, id: str, request: Request, ttl: str | None = None) -> Response:
+        change = await read_json(request, NO_CHANGE)
+        if not isinstance(change, dict):
+            raise BadRequest(f"wrong type: expected object, got {excerpt(change)}")
+        return await self._patched(id, lambda previous: merge(previous, change), ttl)
+
+    async def patch_at(self, id: str, sub_path: str, request: Request, ttl: str | None = None) -> Response:
+        value = await read_json(request, NO_CHANGE)
+
+        def change(previous: dict[str, Any] | None) -> object:
+            try:
+                return set_at(previous, split(sub_path), value)
+            except SubPathError as error:
+                raise BadRequest(f"invalid sub-path: /{sub_path}") from error
+
+        return await self._patched(id, change, ttl)
+
+    async def delete(self, id: str, force: str | None = Query(None, description="`true`: even when it is in use")) -> Response:
+        object_id = self._checked(id)
+        revision = await self._resources.delete(self._resource, object_id, force=force == "true")
+        key = resource_key(self._resource.kind, object_id)
+        return answer(200, {"deleted": "1", "key": key}, revision)
+
+    async def _patched(self, id: str, change: Change, ttl: str | None) -> Response:
+        return _written(await self._resources.patch(self._resource, self._checked(id), change, _ttl(ttl)))
+
+    def _checked(self, object_id: str) -> str:
+        return checked_id(self._resource, object_id)
+
+
+def checked_id(resource: Resource, object_id: str) -> str:
+    """The id when an object may have it; raises BadRequest."""
+    if not object_id:
+        raise _missing_id(resource)
+    if len(object_id) > ID_LENGTH or not _ID.fullmatch(object_id):
+        expected = f'1 to {ID_LENGTH} characters that match "{ID_PATTERN}"'
+        raise BadRequest(
+            f'invalid configuration: property "id" validation failed: expected {expected}, got {excerpt(object_id)}'
+        )
+    return object_id
+
+
+def _missing_id(resource: Resource) -> BadRequest:
+    return BadRequest(f"missing {resource.singular} id")
+
+
+def _written(written: Written) -> Response:
+    return answer(201 if written.created else 200, {"key": written.key, "value": written.value}, written.revision)
+
+
+def _ttl(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,12}", text):
+        raise BadRequest("invalid argument ttl: should be a number")
+    if not 1 <= int(text) <= MAX_TTL:
+        raise BadRequest(f"invalid argument ttl: expected 1 to {MAX_TTL} seconds, got {text}")
+    return int(text)
+
+
+async def schema(kind: str) -> Response:
+    """The JSON Schema of a kind, by its singular or plural name."""
+    for resource in RESOURCES.values():
+        if kind in (resource.singular, resource.kind):
+            return answer(200, json_schema(resource.kind))
+    raise BadRequest(f"not found schema: {kind}")
+
+
+async def unmatched(request: Request, path: str) -> Response:
+    """What no route took: why it is not there."""
+    name, _, rest = path.partition("/")
+    resource = next((resource for resource in RESOURCES.values() if resource.kind == name), None)
+    if resource is None:
+        raise AdminError(404, {"error_msg": f"Unsupported resource type: {name}"})
+    if request.method in ("PATCH", "DELETE") and not rest.strip("/"):
+        raise _missing_id(resource)
+    if request.method == "POST" and request.method not in resource.verbs:
+        raise AdminError(405, {"error_msg": f"not supported `POST` method for {resource.singular}"})
+    raise AdminError(404, {"error_msg": "not found"})

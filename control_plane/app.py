@@ -1,0 +1,91 @@
+"""The control plane as an ASGI application.
+
+The law: everything hangs on the arguments of `create_app`, nothing on module state; the store is opened and closed by
+the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.responses import Response
+
+from control_plane import errors
+from control_plane.admin import openapi
+from control_plane.admin.checks import Checks
+from control_plane.admin.module_routes import ModuleRoutes
+from control_plane.admin.modules import Modules
+from control_plane.admin.resources import Resources
+from control_plane.admin.router import ResourceRoutes, schema, unmatched
+from control_plane.auth import require_key
+from shared.schema.resources import RESOURCES
+from shared.store.contract import ConfigStore
+
+PREFIX = "/apisix/admin"
+# Unreferenced modules cost only space.
+COLLECT_SECONDS = 600.0
+VERBS = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+
+
+def create_app(
+    store: ConfigStore,
+    *,
+    keys: Sequence[str],
+    clock: Callable[[], float] = time.time,
+    collect_seconds: float = COLLECT_SECONDS,
+) -> FastAPI:
+    """The Admin API over an open store, for whoever has one of the keys."""
+    modules = Modules(store)
+    resources = Resources(store, modules, Checks(store), clock)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            collecting = tasks.create_task(modules.collect_every(collect_seconds), name="collect-modules")
+            yield
+            collecting.cancel()
+
+    app = openapi.DescribedApp(
+        title="Waspgate Admin API",
+        version=_version(),
+        description="Routes, services, upstreams and Wasm plugins. Every request needs the header X-API-KEY.",
+        docs_url=f"{PREFIX}/docs",
+        openapi_url=f"{PREFIX}/openapi.json",
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    errors.install(app)
+    app.add_api_route(PREFIX, _alive, methods=["HEAD"], include_in_schema=False)
+    app.include_router(_admin_router(resources, modules, keys))
+    app.add_middleware(errors.Boundary, server=f"waspgate/{app.version}")
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("waspgate")
+    except PackageNotFoundError:
+        # A source checkout that nobody installed.
+        return "0+unknown"
+
+
+async def _alive() -> Response:
+    return Response(media_type=errors.JSON)
+
+
+def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str]) -> APIRouter:
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_key(keys))])
+    # Before the kinds: `module` is no sub-path of a PATCH, and `schema` no kind.
+    ModuleRoutes(resources, modules).register(router)
+    for resource in RESOURCES.values():
+        ResourceRoutes(resource, resources).register(router)
+    router.add_api_route("/schema/{kind}", schema, methods=["GET"], tags=["schema"], responses=openapi.FAILURES)
+    router.add_api_route("/{path:path}", unmatched, methods=VERBS, include_in_schema=False)
+    return router
