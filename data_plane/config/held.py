@@ -84,5 +84,6 @@ class HeldTables:
         named = references_of(spec)
         if held is not None:
             table[key.id] = held
-            named |= references_of(held.spec)
+            if held.spec is not spec:
+                named |= references_of(held.spec)
         self._references.point(key, named)

@@ -20,6 +20,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# What most patterns look like: nothing to encode, decode, merge or refuse.
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()+,;=:@*]+)+/?")
+_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})|%00|\0")
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # RFC 3986 pchar and "/" (a query or fragment is no part of a path); "%" is checked apart.
@@ -125,11 +128,13 @@ def _is_parameter(segment: bytes) -> bool:
 
 
 def _normalise(uri: str) -> bytes:
-    if re.search("%(?![0-9A-Fa-f]{2})", uri):
-        raise ValueError(f"path {uri!r} has a % that two hex digits do not follow")
-    raw = uri.encode("utf-8", "surrogatepass")
-    if b"?" in raw or b"#" in raw:
+    if _PLAIN.fullmatch(uri):
+        return uri.encode("ascii")
+    if _BAD_ESCAPE.search(uri):
+        raise ValueError(f"path {uri!r} has %00, or a % that two hex digits do not follow")
+    if "?" in uri or "#" in uri:
         raise ValueError(f"path {uri!r} has a query or fragment: only paths are matched")
+    raw = uri.encode("utf-8", "surrogatepass")
     quoted = b"".join(bytes((byte,)) if byte in _PATH_BYTES else b"%%%02X" % byte for byte in raw)
     # Slashes are merged in a request's path too.
     return re.sub(rb"//+", b"/", _ENCODED.sub(_decode_unreserved, quoted))
@@ -144,8 +149,6 @@ def parse_host(host: str) -> HostPattern:
     """Raises ValueError with the reason."""
     name = host.lower()
     if not name or not _HOST.fullmatch(name):
-        raise ValueError(
-            f"host {host!r} is not a name, a bracketed IPv6 address, or either form behind one leading `*`"
-        )
+        raise ValueError(f"host {host!r} is not a name, a bracketed IPv6 address, or either form behind one leading `*`")
     wildcard = name.startswith("*")
     return HostPattern(name.removeprefix("*").encode(), wildcard)

@@ -130,18 +130,36 @@ async def test_history_that_is_compacted_away_is_no_loss(backend: Backend) -> No
         await worker.serves({"1": "4", "2": "later"})
 
 
-async def test_a_killed_etcd_takes_nothing_away_and_its_return_is_noticed(tmp_path: Path) -> None:
+@pytest.fixture
+async def own_etcd(tmp_path: Path) -> AsyncIterator[Etcd]:
+    """A server that the test may hurt."""
     server = Etcd(tmp_path)
     await server.start()
-    try:
-        backend = Backend(server.url, server)
-        async with backend.open() as writer, following(backend) as worker:
-            await writer.transaction([], [put("1", "before")])
-            await worker.serves({"1": "before"})
-            server.kill()
-            assert worker.served == {"1": "before"}
-            await server.start()
-            await writer.transaction([], [put("2", "after")])
-            await worker.serves({"1": "before", "2": "after"})
-    finally:
-        server.kill()
+    yield server
+    server.kill()
+
+
+async def test_a_killed_etcd_takes_nothing_away_and_its_return_is_noticed(own_etcd: Etcd) -> None:
+    backend = Backend(own_etcd.url, own_etcd)
+    async with backend.open() as writer, following(backend) as worker:
+        await writer.transaction([], [put("1", "before")])
+        await worker.serves({"1": "before"})
+        own_etcd.kill()
+        assert worker.served == {"1": "before"}
+        await own_etcd.start()
+        await writer.transaction([], [put("2", "after")])
+        await worker.serves({"1": "before", "2": "after"})
+
+
+async def test_a_wiped_etcd_takes_nothing_away_and_new_writes_count(own_etcd: Etcd) -> None:
+    backend = Backend(own_etcd.url, own_etcd)
+    async with backend.open() as writer, following(backend) as worker:
+        for number in range(5):
+            await writer.transaction([], [put("1", str(number)), put("2", str(number))])
+        await worker.serves({"1": "4", "2": "4"})
+        own_etcd.kill()
+        own_etcd.wipe()
+        await own_etcd.start()
+        await writer.transaction([], [put("2", "new"), put("3", "new")])
+        await worker.serves({"1": "4", "2": "new", "3": "new"})
+        assert list(worker.watcher.problems) == [resource_key("routes", "1")]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_plane.http.path import normalise
 from data_plane.routing.pattern import HostPattern, parse_host, parse_path
 
 
@@ -66,6 +67,8 @@ def test_patterns(uri: str, stem: bytes, key: bytes, literal_bytes: int) -> None
         ("/u/:id/:x*", "right behind a parameter"),
         ("/100%", "two hex digits"),
         ("/%4", "two hex digits"),
+        ("/a%00", "%00"),
+        ("/a\0", "%00"),
         ("/a?b=c", "query"),
         ("/a#b", "query"),
     ],
@@ -113,3 +116,13 @@ def test_a_normalised_pattern_is_its_own_normal_form(uri: str) -> None:
     except ValueError:
         return
     assert parse_path(pattern.text.decode("ascii")) == pattern
+
+
+@given(st.text(st.sampled_from("/:ab.;é%25fc~ &"), max_size=20).map("/".__add__))
+def test_an_exact_pattern_is_written_as_the_listener_writes_paths(uri: str) -> None:
+    try:
+        pattern = parse_path(uri)
+        path = normalise(pattern.text)
+    except ValueError:
+        return
+    assert path == pattern.text
