@@ -13,9 +13,7 @@ from shared.schema.common import PluginConf
 Plugins = Mapping[str, PluginConf]
 
 
-def effective_plugins(
-    route: Plugins | None, plugin_config: Plugins | None, service: Plugins | None
-) -> dict[str, PluginConf]:
+def effective_plugins(route: Plugins | None, plugin_config: Plugins | None, service: Plugins | None) -> dict[str, PluginConf]:
     """The plugins of a route; None stands for an owner that is absent or names none."""
     merged = {**(service or {}), **(plugin_config or {}), **(route or {})}
     return {name: conf for name, conf in merged.items() if not conf.meta.disable}

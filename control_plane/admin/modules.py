@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any
 
 import structlog
-from shared.store.blobs import MAX_MODULE_BYTES, collect_modules, get_module, hold_module, put_module
 
 from control_plane.errors import BadRequest
 from shared.keys import kind_prefix
@@ -23,6 +22,7 @@ from shared.proxy_wasm.binary import ModuleError
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.inspect import ModuleReport, inspect
 from shared.schema.document import DocumentError, decode
+from shared.store.blobs import MAX_MODULE_BYTES, collect_modules, get_module, hold_module, put_module
 from shared.store.contract import ConfigStore, StoreError
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ class Modules:
 
     async def resolve(self, wanted: Mapping[str, Any], previous: Mapping[str, Any] | None) -> dict[str, Any]:
         """The stored form of a validated `module`: always with `sha256`. An unchanged one is not read again."""
-        if wanted == previous:
+        if wanted == previous and "sha256" in wanted:
             return dict(wanted)
         if "file" not in wanted:
             await self._require(wanted["sha256"])

@@ -140,9 +140,7 @@ def _check_memory(binary: Binary) -> None:
         raise UnsuitableMemory(f"{len(binary.memories)} memories: a plugin has exactly one")
     memory = binary.memories[0]
     if memory.is_64 or memory.is_shared:
-        raise UnsuitableMemory(
-            f"a {'64-bit' if memory.is_64 else 'shared'} memory: the ABI needs a plain 32-bit memory"
-        )
+        raise UnsuitableMemory(f"a {'64-bit' if memory.is_64 else 'shared'} memory: the ABI needs a plain 32-bit memory")
 
 
 def _allocator(functions: dict[str, str]) -> str:

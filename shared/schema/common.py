@@ -85,9 +85,7 @@ Id = Annotated[str, Field(min_length=1, max_length=64, pattern=ID_PATTERN)]
 ReferenceId = Annotated[
     Id,
     BeforeValidator(_integer_id),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "maxLength": 64, "pattern": ID_PATTERN}, {"type": "integer", "minimum": 1}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": 64, "pattern": ID_PATTERN}, {"type": "integer", "minimum": 1}]}),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Description = Annotated[str, Field(max_length=256)]

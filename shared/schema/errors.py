@@ -135,10 +135,7 @@ def _inner(kind: str, given: object, context: Mapping[str, Any], fallback: str) 
 def _size(kind: str, given: object, context: Mapping[str, Any]) -> str:
     what, unit = ("object", "properties") if json_type(given) == "object" else ("array", "items")
     least = kind == "too_short"
-    return (
-        f"expect {what} to have at {'least' if least else 'most'} "
-        f"{context['min_length' if least else 'max_length']} {unit}"
-    )
+    return f"expect {what} to have at {'least' if least else 'most'} {context['min_length' if least else 'max_length']} {unit}"
 
 
 def _at(location: Location, text: str) -> Problem:
