@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from shared.schema.document import MAX_DEPTH
+
 
 class SubPathError(ValueError):
-    """The path leads through something that is no object."""
+    """The path leads through something that is no object, or too deep."""
 
 
 def merge(target: object, patch: object) -> object:
@@ -31,7 +33,7 @@ def set_at(target: object, path: Sequence[str], value: object) -> object:
     """`value` at `path`; an empty path replaces everything. Raises SubPathError."""
     if not path:
         return value
-    if not isinstance(target, dict):
+    if not isinstance(target, dict) or len(path) > MAX_DEPTH:
         raise SubPathError("/".join(path))
     changed: dict[str, Any] = dict(target)
     name, rest = path[0], path[1:]

@@ -21,6 +21,7 @@ from control_plane.admin.resources import Change, Resources, Written
 from control_plane.errors import AdminError, BadRequest, answer
 from shared.keys import resource_key
 from shared.schema.common import ID_PATTERN
+from shared.schema.document import DocumentError, check_depth
 from shared.schema.errors import excerpt
 from shared.schema.resources import RESOURCES, Resource, Verb, json_schema
 
@@ -102,9 +103,13 @@ class ResourceRoutes:
 
         def change(previous: dict[str, Any] | None) -> object:
             try:
-                return set_at(previous, split(sub_path), value)
+                changed = set_at(previous, split(sub_path), value)
+                check_depth(changed)
             except SubPathError as error:
                 raise BadRequest(f"invalid sub-path: /{sub_path}") from error
+            except DocumentError as error:
+                raise BadRequest(f"invalid configuration: {error}") from error
+            return changed
 
         return await self._patched(id, change, ttl)
 

@@ -38,7 +38,7 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - a JSON text may be anything
     except ValueError as error:
         # An integer of more digits than CPython converts.
         raise DocumentError(str(error)) from error
-    _check_depth(document)
+    check_depth(document)
     if _SURROGATE_ESCAPE.search(data):
         _check_surrogates(document)
     return document
@@ -49,7 +49,8 @@ def encode(document: object) -> bytes:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _check_depth(document: object) -> None:
+def check_depth(document: object) -> None:
+    """Raises DocumentError for what `decode` would not take back."""
     level = [document]
     for _ in range(MAX_DEPTH):
         containers = [value for value in level if isinstance(value, dict | list)]

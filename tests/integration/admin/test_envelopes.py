@@ -145,6 +145,9 @@ async def test_patch_merges_and_a_sub_path_sets(api: Admin) -> None:
         ("/upstreams/1/type/x", b"1", "invalid sub-path: /type/x"),
         ("/upstreams/1/", b"[]", "expected object, got array"),
         ("/upstreams/1/nodes", b"", "missing new configuration"),
+        ("/upstreams/1" + "/a" * 65, b"1", "invalid sub-path: /a/a"),
+        ("/upstreams/1" + "/a" * 5000, b"1", "invalid sub-path: /a/a"),
+        ("/upstreams/1" + "/a" * 40, b"[" * 40 + b"]" * 40, "nested deeper than 64 levels"),
     ],
 )
 async def test_a_patch_that_fits_nothing_changes_nothing(api: Admin, path: str, content: bytes, message: str) -> None:
