@@ -12,29 +12,14 @@ from typing import Protocol
 
 from data_plane.config.snapshot import FailurePolicy
 from data_plane.plugins.interface import ChainSink, LocalReply
+from data_plane.plugins.replies import BODY_TOO_LARGE, HEAD_INCOMPLETE, HEAD_TOO_LARGE, PLUGIN_FAILED, reply_as_sent
 from shared.proxy_wasm.abi import Direction, Effect, MapType
-from shared.proxy_wasm.vm import HttpContext, Outcome, SentReply, VmFailed
+from shared.proxy_wasm.failures import VmFailed
+from shared.proxy_wasm.outcome import Outcome
+from shared.proxy_wasm.vm import HttpContext
 
 _CONTINUE = (Effect.CONTINUE_REQUEST, Effect.CONTINUE_RESPONSE)
 _HEADERS = (MapType.REQUEST_HEADERS, MapType.RESPONSE_HEADERS)
-_JSON = (b"content-type", b"application/json")
-
-
-def _error(status: int, message: str, details: str) -> LocalReply:
-    return LocalReply(status, f'{{"error_msg":"{message}"}}\n'.encode(), (_JSON,), details)
-
-
-PLUGIN_FAILED = _error(503, "a plugin of this route failed", "wasm_fail_stream")
-# A head or body that a plugin cannot take, or a head that it left without what a message must have; by direction.
-HEAD_TOO_LARGE = (
-    _error(431, "request fields too large for a plugin", "wasm_head_too_large"),
-    _error(502, "response fields too large for a plugin", "wasm_head_too_large"),
-)
-BODY_TOO_LARGE = (
-    _error(413, "request body larger than a plugin of this route holds", "wasm_body_too_large"),
-    _error(500, "response body larger than a plugin of this route holds", "wasm_body_too_large"),
-)
-HEAD_INCOMPLETE = _error(500, "a plugin of this route removed a pseudo-header", "wasm_incomplete_head")
 
 
 class ChainOwner(Protocol):
@@ -80,7 +65,7 @@ class Link:
 
 class WasmChain:
     __slots__ = (
-        "_finals", "_forward_body", "_forward_head", "_links", "_over", "_owner", "_properties", "_replied", "_sink",
+        "_bypass", "_finals", "_forward_body", "_forward_head", "_links", "_over", "_owner", "_properties", "_sink",
         "reads_request_body", "reads_response_body", "request_backlog", "response_backlog", "response_begun",
     )  # fmt: skip
 
@@ -92,7 +77,7 @@ class WasmChain:
         self._forward_body = (sink.forward_request_body, sink.forward_response_body)
         self._over = [False, False]
         self._finals: list[bytes | None] = [None, None]
-        self._replied = False
+        self._bypass = False
         self._properties: dict[bytes, bytes] | None = None
         self.response_begun = False
         self.request_backlog = 0
@@ -121,8 +106,8 @@ class WasmChain:
         self._body(Direction.REQUEST, 0, data, eos)
 
     def response_head(self, head: bytes, framing: bytes, eos: bool) -> None:
-        if self._replied and self.response_begun:
-            # A reply made in the response phase goes past all plugins; on_log still sees it.
+        if self._bypass:
+            self._bypass = not eos
             self._finals[Direction.RESPONSE] = head
             self._sink.forward_response_head(head)
             return
@@ -130,7 +115,8 @@ class WasmChain:
         self._head(Direction.RESPONSE, 0, head, framing, eos)
 
     def response_body(self, data: bytes, eos: bool) -> None:
-        if self._replied and self._over[Direction.RESPONSE]:
+        if self._bypass:
+            self._bypass = not eos
             self._sink.forward_response_body(data, eos)
         else:
             self._body(Direction.RESPONSE, 0, data, eos)
@@ -144,11 +130,11 @@ class WasmChain:
             try:
                 if context.vm.logs_streams and context.opened:
                     self._show_finals(link, context)
+                link.context = None
                 context.finish()
             except VmFailed as failure:
                 self._drop(link, failure)
             else:
-                link.context = None
                 self._owner.stream_ended(link)
 
     def _show_finals(self, link: Link, context: HttpContext) -> None:
@@ -176,7 +162,7 @@ class WasmChain:
                 phase = context.response_headers if direction else context.request_headers
                 answer = phase(head + framing, eos)
             except VmFailed as failure:
-                if self._failed(link, failure):
+                if self._failed(link, failure, direction):
                     continue
                 return
             if answer is not None:
@@ -203,7 +189,7 @@ class WasmChain:
         if outcome.paused:
             link.stops[direction] = Stop(head, framing, eos)
         self._resume_told(link, outcome)
-        if outcome.paused:
+        if outcome.paused or self._over[direction]:
             return None
         return head if outcome.data is None else outcome.data
 
@@ -234,10 +220,10 @@ class WasmChain:
             outcome = context.body(direction, data, eos)
         except VmFailed as failure:
             if stop is None:
-                return data if self._failed(link, failure) else None
+                return data if self._failed(link, failure, direction) else None
             stop.pieces.append(data)
             stop.eos = eos
-            self._failed(link, failure)
+            self._failed(link, failure, direction)
             return None
         if outcome is not None:
             return self._body_outcome(link, direction, outcome, data, eos)
@@ -259,7 +245,7 @@ class WasmChain:
         else:
             link.stops[direction] = None
         self._resume_told(link, outcome)
-        if outcome.paused:
+        if outcome.paused or self._over[direction]:
             return None
         return data if outcome.data is None else outcome.data
 
@@ -280,10 +266,9 @@ class WasmChain:
         """The outcome ends the stream's way here: a reset, a local reply, or a head that cannot be sent."""
         effects = outcome.effects
         if effects & Effect.CLOSE:
-            self._over = [True, True]
-            self._sink.abort("a plugin closed the stream")
+            self._abort("a plugin closed the stream")
         elif effects & Effect.LOCAL_REPLY and outcome.reply is not None:
-            self._reply(_local_reply(outcome.reply))
+            self._reply(reply_as_sent(outcome.reply))
         elif effects & Effect.BAD_HEAD:
             self._reply(HEAD_INCOMPLETE)
         else:
@@ -307,7 +292,7 @@ class WasmChain:
                 return
             head = self._resumed_head(context, direction, stop.head)
         except VmFailed as failure:
-            self._failed(link, failure)
+            self._failed(link, failure, direction)
             return
         if head is not None:
             link.passed[direction] = head
@@ -334,19 +319,22 @@ class WasmChain:
         return self._links[direction].index(link) + 1
 
     def _reply(self, reply: LocalReply) -> None:
-        """A second reply replaces the first one as long as that is on its way through the plugins."""
+        """Goes through the plugins' response callbacks, or past all of them when those had begun: then it replaces what they
+        saw, also an earlier reply that has not left yet. on_log sees it anyway."""
         if self._over[Direction.RESPONSE]:
             return
-        self._replied = True
-        self._over[Direction.REQUEST] = True
-        if self.response_begun:
-            self._over[Direction.RESPONSE] = True
-        self._clear_stops()
         if self._finals[Direction.RESPONSE] is not None:
-            self._over = [True, True]
-            self._sink.abort(reply.details)
-        else:
-            self._sink.local_reply(reply)
+            self._abort(reply.details)
+            return
+        self._over[Direction.REQUEST] = True
+        self._over[Direction.RESPONSE] = self._bypass = self.response_begun
+        self._clear_stops()
+        self._sink.local_reply(reply)
+
+    def _abort(self, reason: str) -> None:
+        self._over = [True, True]
+        self._clear_stops()
+        self._sink.abort(reason)
 
     def _clear_stops(self) -> None:
         self.request_backlog = self.response_backlog = 0
@@ -357,47 +345,30 @@ class WasmChain:
 
     def vm_failed(self, link: Link, failure: VmFailed) -> None:
         """The link's VM died in another stream's callback. One that waits for it must be told; others notice by themselves."""
-        if link.context is not None and (link.stops[Direction.REQUEST] or link.stops[Direction.RESPONSE]):
-            self._failed(link, failure)
+        for direction in (Direction.REQUEST, Direction.RESPONSE):
+            if link.context is not None and link.stops[direction] is not None:
+                self._failed(link, failure, direction)
 
     def _drop(self, link: Link, failure: VmFailed) -> None:
         self._owner.stream_failed(link, failure)
-        if link.context is not None:
-            link.context.finish()
-            link.context = None
-            self._owner.stream_ended(link)
+        context, link.context = link.context, None
+        if context is not None:
+            context.finish()
+        self._owner.stream_ended(link)
 
-    def _failed(self, link: Link, failure: VmFailed) -> bool:
-        """True when the current piece goes on to the next link."""
+    def _failed(self, link: Link, failure: VmFailed, direction: Direction) -> bool:
+        """True when the current piece of this direction goes on to the next link."""
         self._drop(link, failure)
         if link.policy == "fail_closed":
             self._reply(PLUGIN_FAILED)
             return False
-        for direction in (Direction.REQUEST, Direction.RESPONSE):
-            stop = link.stops[direction]
-            if stop is None or self._over[direction]:
+        for held in (Direction.REQUEST, Direction.RESPONSE):
+            stop = link.stops[held]
+            if stop is None or self._over[held]:
                 continue
             if stop.head is not None:
-                self._release(link, direction, stop, stop.head)
+                self._release(link, held, stop, stop.head)
             else:
-                link.stops[direction] = None
-                self._body(direction, self._after(link, direction), b"".join(stop.pieces), stop.eos)
-        return True
-
-
-def _local_reply(sent: SentReply) -> LocalReply:
-    """A gRPC client gets a trailers-only answer (gRPC over HTTP/2, responses): status 200, the message in a field."""
-    if sent.grpc_status is None:
-        return LocalReply(sent.status, sent.body, sent.fields, sent.details)
-    fields = (
-        *((name, value) for name, value in sent.fields if name != b"content-type"),
-        (b"content-type", b"application/grpc"),
-        (b"grpc-status", b"%d" % sent.grpc_status),
-        (b"grpc-message", _percent_encoded(sent.body)),
-    )
-    return LocalReply(200, b"", fields, sent.details)
-
-
-def _percent_encoded(message: bytes) -> bytes:
-    """Printable ASCII but `%` stands for itself (gRPC over HTTP/2, Status-Message)."""
-    return b"".join(bytes((c,)) if 32 <= c <= 126 and c != 37 else b"%%%02X" % c for c in message)
+                link.stops[held] = None
+                self._body(held, self._after(link, held), b"".join(stop.pieces), stop.eos)
+        return not self._over[direction]

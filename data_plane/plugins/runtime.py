@@ -18,8 +18,10 @@ from data_plane.plugins.backoff import Backoff
 from data_plane.plugins.chain import Link, WasmChain
 from data_plane.plugins.interface import ChainSink, StreamInfo
 from shared.proxy_wasm.abi import LogLevel
-from shared.proxy_wasm.engine import Engine, EngineError, GuestModule
-from shared.proxy_wasm.vm import HttpContext, Outcome, PluginContext, PluginRefused, PluginVM, VmFailed, VmSettings
+from shared.proxy_wasm.engine import Engine, GuestModule
+from shared.proxy_wasm.failures import EngineError, PluginRefused, VmFailed
+from shared.proxy_wasm.outcome import Outcome
+from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM, VmSettings
 
 FetchModule = Callable[[str], Awaitable[bytes | None]]
 
@@ -232,8 +234,8 @@ class WasmRuntime:
     def delete_context(self, vm_slot: VmSlot, context: PluginContext) -> None:
         """on_done and on_delete; a context that wants to finish something first stays until proxy_done."""
         try:
-            if context.vm.failed is None and context.delete():
-                self._stop_ticks(context)
+            if context.vm.failed is None:
+                context.delete()
         except VmFailed as failure:
             self._vm_failed(vm_slot, failure)
         if vm_slot.plugin not in self._vms:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -28,7 +27,10 @@ from shared.proxy_wasm import link
 from shared.proxy_wasm.abi import VERSION_MARKERS, AbiVersion
 from shared.proxy_wasm.binary import Binary, CorruptModule, parse
 from shared.proxy_wasm.core_build import ensure_core
+from shared.proxy_wasm.failures import EngineError, GuestTrap
 from shared.proxy_wasm.inspect import inspect
+from shared.proxy_wasm.start_section import expose_start
+from shared.proxy_wasm.watchdog import Watchdog
 
 # The core's own memory: 256 KiB of tables and rings, heads and bodies of live streams. Grows as needed up to the plugin's
 # limit, but no plugin's limit may leave it less than this.
@@ -39,22 +41,13 @@ PAGE = 65536
 # Deep recursion is a trap in under a millisecond with this stack; wasmtime's own default.
 MAX_WASM_STACK = 512 * 1024
 
+# All tables of a Store hold at most 8 times as many function references, 16 MiB; a large Go program has 30,000 functions.
+MAX_TABLE_ELEMENTS = 1 << 18
+
 MAX_ARGUMENTS = 8
 
 Call = Callable[..., int]
 Extern = wasmtime.Func | wasmtime.Memory | wasmtime.Table | wasmtime.Global | wasmtime.SharedMemory | wasmtime.Tag
-
-
-class EngineError(Exception):
-    """The module cannot be compiled, linked or instantiated."""
-
-
-class GuestTrap(Exception):
-    """The guest failed in a call. `code` is wasmtime's name for it in lower case, such as `interrupt` or `unreachable`."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class HostPort(Protocol):
@@ -67,75 +60,14 @@ class HostPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GuestModule:
-    """A compiled plugin. Compiling is slow and may run in any thread; instances share the code."""
+    """A compiled plugin. Compiling is slow and may run in any thread; instances share the code. `start` is the export that
+    stands for the module's start section, if it has one."""
 
     module: wasmtime.Module
     binary: Binary
     version: AbiVersion
     allocator: str
-
-
-class Watchdog:
-    """Interrupts the call that has used up its CPU time.
-
-    `entries` is odd while a call runs. The thread looks every few milliseconds; a call that it sees twice is measured by the
-    calling thread's CPU clock from the first look, so a call is cut between its limit and its limit plus one look.
-    """
-
-    LOOK = 0.004
-    CLOSE_LOOK = 0.001
-
-    __slots__ = ("_clock", "_interrupt", "_lock", "_stopped", "_thread", "entries", "fired", "limit")
-
-    def __init__(self, interrupt: Callable[[], None]) -> None:
-        self.entries = 0
-        self.limit = 0.02
-        self.fired = False
-        self._interrupt = interrupt
-        self._lock = threading.Lock()
-        self._stopped = False
-        self._clock = -1
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Watch the calling thread from now on."""
-        self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="wasm-watchdog", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped = True
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        seen, since, pause = -1, 0.0, self.LOOK
-        while not self._stopped:
-            time.sleep(pause)
-            pause = self.LOOK
-            entries = self.entries
-            if not entries & 1:
-                continue
-            pause = self.CLOSE_LOOK
-            used = time.clock_gettime(self._clock)
-            if entries != seen:
-                seen, since = entries, used
-            elif used - since >= self.limit:
-                self._cut(seen)
-                seen = -1
-
-    def _cut(self, seen: int) -> None:
-        """`fired` first, then look again: a call that begins meanwhile waits in `rearmed` and is not cut for another's time."""
-        with self._lock:
-            self.fired = True
-            if self.entries == seen:
-                self._interrupt()
-
-    def rearmed(self, arm: Callable[[], None]) -> None:
-        with self._lock:
-            self.fired = False
-            arm()
+    start: str = ""
 
 
 class Engine:
@@ -178,14 +110,15 @@ class Engine:
         report = inspect(data)
         binary = parse(data)
         try:
-            module = wasmtime.Module(self._engine, data)
+            exposed, start = expose_start(data, [export.name for export in binary.exports])
+            module = wasmtime.Module(self._engine, exposed)
         except wasmtime.WasmtimeError as error:
             raise CorruptModule(f"not a valid Wasm module: {_first_line(error)}") from None
         marker = next(export.name for export in binary.exports if export.name in VERSION_MARKERS)
-        return GuestModule(module, binary, VERSION_MARKERS[marker], report.allocator)
+        return GuestModule(module, binary, VERSION_MARKERS[marker], report.allocator, start)
 
     def instantiate(self, guest: GuestModule, host: HostPort, memory_bytes: int, cpu_seconds: float) -> Instance:
-        """Raises EngineError when it does not link or fit, GuestTrap when the module's start section fails."""
+        """Nothing of the guest runs yet. Raises EngineError when it does not link or fit."""
         self.watchdog.start()
         self.rearm()
         self.watchdog.limit = cpu_seconds
@@ -224,16 +157,12 @@ class Instance:
     ) -> None:
         self.engine = engine
         self._store = wasmtime.Store(wasm_engine)
-        self._store.set_limits(
-            memory_size=max(memory_bytes, CORE_INITIAL_PAGES * PAGE), instances=4, tables=8, memories=2
-        )
+        memory_size = max(memory_bytes, CORE_INITIAL_PAGES * PAGE)
+        self._store.set_limits(memory_size, MAX_TABLE_ELEMENTS, instances=4, tables=8, memories=2)
         self.arm()
         try:
             self._link(wasm_engine, core, core_exports, guest, host)
-        except wasmtime.Trap as trap:
-            self._store.close()
-            raise _guest_trap(trap) from None
-        except (wasmtime.WasmtimeError, link.LinkError) as error:
+        except (wasmtime.WasmtimeError, wasmtime.Trap, link.LinkError) as error:
             self._store.close()
             raise EngineError(_first_line(error)) from None
         self._prepare_calls()
@@ -261,15 +190,14 @@ class Instance:
         jump = link.trampolines(wanted, core_exports)
         entries = wasmtime.Instance(store, wasmtime.Module(engine, jump.wat), []).exports(store)
         self._guest = wasmtime.Instance(store, guest.module, [entries[name] for name in jump.exports]).exports(store)
+        self._start = guest.start
         self._functions = {e.name: e.type for e in guest.binary.exports if e.kind == "func"}
         links = link.callback_links(self._functions, guest.version)
         self.callbacks = frozenset(name for name, kind in links.items() if kind != "stub")
         memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES)))
         glue_module = wasmtime.Module(engine, link.glue(links, guest.allocator))
         shorts = [self._guest[name] for name in link.short_callbacks(links)]
-        glue = wasmtime.Instance(
-            store, glue_module, [self._guest["memory"], memory, self._guest[guest.allocator], *shorts]
-        )
+        glue = wasmtime.Instance(store, glue_module, [self._guest["memory"], memory, self._guest[guest.allocator], *shorts])
         self._memory = memory
         self._base = ctypes.addressof(memory.data_ptr(store).contents)
         provided = self._host_functions(host)
@@ -278,9 +206,7 @@ class Instance:
         for name in (n for n, kind in links.items() if kind == "guest"):
             provided["glue", name] = self._guest[name]
         provided["env", "memory"] = memory
-        self._core = wasmtime.Instance(store, core, [provided[i.module, i.name or ""] for i in core.imports]).exports(
-            store
-        )
+        self._core = wasmtime.Instance(store, core, [provided[i.module, i.name or ""] for i in core.imports]).exports(store)
         table = entries["table"]
         assert isinstance(table, wasmtime.Table)
         for slot, name in enumerate(jump.table):
@@ -417,8 +343,10 @@ class Instance:
         raise GuestTrap("error", _first_line(wasmtime.WasmtimeError._from_ptr(pointer_)))
 
     def start_guest(self, cpu_seconds: float) -> None:
-        """`_initialize` and then `main`, or else `_start`, as Envoy's host does. Raises GuestTrap."""
+        """The start section; then `_initialize` and `main`, or else `_start`, as Envoy's host does. Raises GuestTrap."""
         self.engine.watchdog.limit = cpu_seconds
+        if self._start:
+            self._call_guest(self._start)
         if self._functions.get("_initialize") == ">":
             self._call_guest("_initialize")
             if self._functions.get("main") == "ii>i":
@@ -430,6 +358,8 @@ class Instance:
         function = self._guest[name]
         assert isinstance(function, wasmtime.Func)
         watchdog = self.engine.watchdog
+        if watchdog.fired:
+            self.engine.rearm()
         watchdog.entries += 1
         try:
             self._public_call(function, *arguments)

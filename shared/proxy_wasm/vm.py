@@ -15,8 +15,10 @@ from typing import Protocol
 from shared.proxy_wasm import pairs, properties
 from shared.proxy_wasm.abi import Direction, Effect, LogLevel, MapType, Status
 from shared.proxy_wasm.contexts import ContextIds, StreamIds
-from shared.proxy_wasm.engine import Call, Engine, GuestModule, GuestTrap, Instance
+from shared.proxy_wasm.engine import Call, Engine, GuestModule, Instance
+from shared.proxy_wasm.failures import GuestTrap, PluginRefused, VmFailed
 from shared.proxy_wasm.limits import Limits
+from shared.proxy_wasm.outcome import Outcome, SentReply
 from shared.proxy_wasm.properties import StreamFacts
 
 _RESULT = struct.Struct("<14I")
@@ -33,22 +35,6 @@ _MASK = 0xFFFFFFFF
 NO_GRPC_STATUS = _MASK
 
 
-class VmFailed(Exception):
-    """The VM is gone. `code` as in GuestTrap; the message names the callback."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class PluginRefused(Exception):
-    """The plugin answered false: `stage` is `vm_start` or `configure`. The VM lives on without this PluginContext."""
-
-    def __init__(self, stage: str) -> None:
-        super().__init__(f"the plugin answered false to proxy_on_{stage}")
-        self.stage = stage
-
-
 @dataclass(frozen=True, slots=True)
 class VmSettings:
     """`log_level` is the lowest level that reaches the observer."""
@@ -58,41 +44,6 @@ class VmSettings:
     vm_configuration: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
     log_level: LogLevel = LogLevel.INFO
-
-
-@dataclass(frozen=True, slots=True)
-class SentReply:
-    """A local response as the plugin sent it; every field name and value is valid. `grpc_status` only for gRPC requests."""
-
-    status: int
-    body: bytes
-    fields: pairs.Pairs
-    details: str
-    grpc_status: int | None
-
-
-class Outcome:
-    """What a phase left to be done when it is not plain `Continue`. `data` is a head or a body, None when unchanged."""
-
-    __slots__ = ("action", "data", "effects", "no_room", "reply")
-
-    def __init__(
-        self,
-        action: int,
-        effects: Effect,
-        data: bytes | None = None,
-        reply: SentReply | None = None,
-        no_room: bool = False,
-    ) -> None:
-        self.action = action
-        self.effects = effects
-        self.data = data
-        self.reply = reply
-        self.no_room = no_room
-
-    @property
-    def paused(self) -> bool:
-        return self.action != 0
 
 
 class StreamOwner(Protocol):
@@ -110,14 +61,16 @@ class VmObserver(Protocol):
     def effects(self, stream: HttpContext, outcome: Outcome) -> None:
         """Another context's callback acted on this stream: perform it after the current call."""
 
-    def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None: ...
+    def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
+        """0: no ticks; also told when the context is gone."""
 
     def done(self, plugin_context: PluginContext) -> None:
         """The plugin called proxy_done on a context whose on_done had answered false: delete it now."""
 
 
 class PluginContext:
-    """One configuration of the plugin. `pending` is true between an on_done that answered false and proxy_done."""
+    """One configuration of the plugin. `streams` are those that are open; `pending` is true between an on_done that answered
+    false and proxy_done."""
 
     __slots__ = ("configuration", "id", "ids", "pending", "streams", "vm")
 
@@ -164,10 +117,10 @@ class HttpContext:
         self.facts = facts
         self.owner = owner
         self.opened = False
+        root.streams += 1
 
     def _open(self) -> None:
         self.opened = True
-        self.root.streams += 1
         self.vm.streams[self.id] = self
 
     def request_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome | None:
@@ -206,15 +159,16 @@ class HttpContext:
         return vm.bytes_of(vm.call(vm.take_body, self.id, direction))
 
     def finish(self) -> None:
-        """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept."""
-        vm = self.vm
+        """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept. Once: it has no id afterwards."""
+        vm, root = self.vm, self.root
+        root.streams -= 1
         if self.opened:
-            self.opened = False
-            self.root.streams -= 1
-            del vm.streams[self.id]
-            if not vm.failed and vm.call(vm.finish, self.id):
-                vm.settle(self)
-        self.root.ids.release(self.id)
+            try:
+                if not vm.failed and vm.call(vm.finish, self.id):
+                    vm.settle(self)
+            finally:
+                del vm.streams[self.id]
+        root.ids.release(self.id)
 
 
 class PluginVM:
@@ -228,10 +182,7 @@ class PluginVM:
         self.failed: VmFailed | None = None
         self._observer = observer
         start_seconds = settings.limits.start_cpu_ms / 1000
-        try:
-            self._instance = engine.instantiate(module, self, settings.limits.memory_bytes, start_seconds)
-        except GuestTrap as trap:
-            raise VmFailed(trap.code, f"the module's start section failed: {trap}") from None
+        self._instance = engine.instantiate(module, self, settings.limits.memory_bytes, start_seconds)
         self._bind_start(self._instance, module, start_seconds)
         self._bind_streams(self._instance, settings.limits.callback_cpu_ms / 1000)
         self._start(self._instance, start_seconds)
@@ -267,14 +218,15 @@ class PluginVM:
         self.resume_head, self.take_body = instance.core_call("resume_head", 2), instance.core_call("take_body", 2)
 
     def _start(self, instance: Instance, seconds: float) -> None:
-        if self.settings.vm_configuration:
-            instance.write(self.settings.vm_configuration)
-            instance.core_call("set_vm_configuration", 1)(len(self.settings.vm_configuration))
-        if self.settings.environment:
-            block = b"".join(f"{name}={value}\0".encode() for name, value in self.settings.environment.items())
-            instance.write(block)
-            instance.core_call("set_environment", 2)(len(self.settings.environment), len(block))
+        settings = self.settings
+        environment = b"".join(f"{name}={value}\0".encode() for name, value in settings.environment.items())
         try:
+            instance.write(settings.vm_configuration)
+            kept = instance.core_call("set_vm_configuration", 1)(len(settings.vm_configuration))
+            instance.write(environment)
+            kept &= instance.core_call("set_environment", 2)(len(settings.environment), len(environment))
+            if not kept:
+                raise GuestTrap("out_of_memory", "no room for the VM's configuration in the plugin's memory")
             instance.start_guest(seconds)
         except GuestTrap as trap:
             raise self._fail(trap) from None
@@ -287,7 +239,8 @@ class PluginVM:
         root = PluginContext(self, self.ids.take(), configuration)
         self.roots[root.id] = root
         self.write(configuration)
-        self.call(self.root_create, root.id, len(configuration))
+        if self.call(self.root_create, root.id, len(configuration)) == _NO_ROOM:
+            raise self._fail(GuestTrap("out_of_memory", "no room for the configuration in the plugin's memory"))
         for stage, function in (("vm_start", self.root_start), ("configure", self.root_configure)):
             agreed = self.call(function, root.id)
             self.settle_root(root)
@@ -298,7 +251,8 @@ class PluginVM:
 
     def drop_root(self, root: PluginContext) -> None:
         if self.call(self.root_delete, root.id):
-            self.flush_logs()
+            self.settle_others(Effect(self._result()[1]))
+        self._observer.set_tick_period(root, 0)
         del self.roots[root.id]
         root.ids.give_back()
         self.ids.release(root.id)
@@ -354,20 +308,22 @@ class PluginVM:
         return SentReply(
             status,
             read(body, body_size),
-            pairs.decode(read(headers, headers_size)),
+            tuple(field for field in pairs.decode(read(headers, headers_size)) if field[0][:1] != b":"),
             read(details, details_size).decode("utf-8", "replace"),
             None if grpc == NO_GRPC_STATUS else grpc,
         )
 
     def settle_others(self, effects: Effect) -> None:
         self.flush_logs()
-        while effects & Effect.OTHERS and (context_id := self._next_other()):
-            other = self.streams.get(context_id)
+        while effects & Effect.OTHERS and (context_id := self.call(self._next_other)):
+            fields = self._result()
+            told = Effect(fields[1])
+            other, root = self.streams.get(context_id), self.roots.get(context_id)
             if other is not None:
-                fields = self._result()
-                told = Effect(fields[1]) & ~Effect.OTHERS
                 reply = self._reply(fields) if told & Effect.LOCAL_REPLY else None
                 self._observer.effects(other, Outcome(0, told, None, reply))
+            elif root is not None and told & Effect.DONE and root.pending:
+                self._observer.done(root)
 
     # --- what the core asks for (HostPort)
 

@@ -1,0 +1,74 @@
+"""Cuts a call that uses too much CPU time, from a thread of its own.
+
+The law: what counts is the calling thread's CPU clock, so a worker that the machine does not schedule kills nobody; and only
+the call that used the time is cut, not one that began while the watchdog made up its mind.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Watchdog:
+    """Interrupts the call that has used up its CPU time.
+
+    `entries` is odd while a call runs. The thread looks every few milliseconds; a call that it sees twice is measured by the
+    calling thread's CPU clock from the first look, so a call is cut between its limit and its limit plus one look.
+    """
+
+    LOOK = 0.004
+    CLOSE_LOOK = 0.001
+
+    __slots__ = ("_clock", "_interrupt", "_lock", "_stopped", "_thread", "entries", "fired", "limit")
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        self.entries = 0
+        self.limit = 0.02
+        self.fired = False
+        self._interrupt = interrupt
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._clock = -1
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Watch the calling thread from now on."""
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="wasm-watchdog", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        seen, since, pause = -1, 0.0, self.LOOK
+        while not self._stopped:
+            time.sleep(pause)
+            pause = self.LOOK
+            entries = self.entries
+            if not entries & 1:
+                continue
+            pause = self.CLOSE_LOOK
+            used = time.clock_gettime(self._clock)
+            if entries != seen:
+                seen, since = entries, used
+            elif used - since >= self.limit:
+                self._cut(seen)
+                seen = -1
+
+    def _cut(self, seen: int) -> None:
+        """`fired` first, then look again: a call that begins meanwhile waits in `rearmed` and is not cut for another's time."""
+        with self._lock:
+            self.fired = True
+            if self.entries == seen:
+                self._interrupt()
+
+    def rearmed(self, arm: Callable[[], None]) -> None:
+        with self._lock:
+            self.fired = False
+            arm()
