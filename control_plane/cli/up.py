@@ -102,8 +102,9 @@ async def _stop(planes: Mapping[str, Process], ends: set[asyncio.Task[int]]) -> 
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The merged settings as variables, in place of all that the caller's environment said."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    """The merged settings as variables, in place of what the caller's environment says about them."""
+    merged = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, "config")}
+    environment = {name: value for name, value in os.environ.items() if name not in merged}
     environment[f"{PREFIX}STORE"] = settings.store
     environment[f"{PREFIX}ADMIN"] = str(settings.admin)
     environment[f"{PREFIX}LISTEN"] = str(settings.listen)

@@ -62,7 +62,7 @@ class Daemon:
     def start(self, command: list[str], environment: dict[str, str]) -> None:
         if self.pid() is not None:
             return
-        with self.log_file.open("ab") as log:
+        with self.log_file.open("wb") as log:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -89,7 +89,7 @@ class Daemon:
         sys.exit("\n".join([f"{self.name} {what}; the end of {self.log_file}:", *lines]))
 
 
-GATEWAY = Daemon("gateway", "waspgate\0up")
+GATEWAY = Daemon("gateway", "control_plane.cli.main\0up")
 UPSTREAM = Daemon("upstream", "upstream.py")
 
 
@@ -115,7 +115,7 @@ def up(ports: Ports) -> None:
     settings = {"STORE": store, "ADMIN": ports.admin, "LISTEN": ports.gateway}
     UPSTREAM.start([sys.executable, str(EXAMPLE / "upstream.py"), "--listen", ports.upstream], {})
     GATEWAY.start(
-        [str(Path(sys.executable).parent / "waspgate"), "up"],
+        [sys.executable, "-m", "control_plane.cli.main", "up"],
         {f"WASPGATE_{name}": value for name, value in settings.items()},
     )
     # 401: the Admin API is there and asks for its key.
