@@ -7,12 +7,15 @@ too. The exit code says whether the run worked (0), broke (1) or lacks a program
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
+from shared.store.contract import StoreError
 from tests.bench import nginx, report
 from tests.bench.cold_start import cold_start_seconds
 from tests.bench.effect import put_to_effect
@@ -39,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         return error.exit_code
+    except (OSError, HTTPException, StoreError) as error:
+        sys.stderr.write(f"bench: the run broke: {error!r}\n")
+        return BenchError.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
@@ -49,9 +55,11 @@ def run(chosen: Sequence[str], rounds: int, seconds: int) -> Result:
     proxies = [proxy for proxy in PROXIES if proxy.name in chosen]
     require(dict.fromkeys(["nginx", "wrk", *(tool for proxy in proxies for tool in proxy.tools)]))
     require_module()
+    setting = report.setting()
     with tempfile.TemporaryDirectory(prefix="waspgate-bench-") as name, nginx.upstream(Path(name)) as upstream:
         return Result(
             compare(proxies, _folder(name, "compare"), upstream.port, rounds, seconds),
+            setting,
             bytes_per_thousand_contexts(_folder(name, MEMORY), upstream.port) if MEMORY in chosen else None,
             put_to_effect(_folder(name, EFFECT), upstream.port) if EFFECT in chosen else None,
             cold_start_seconds(_folder(name, COLD_START), upstream.port) if COLD_START in chosen else (),
@@ -69,8 +77,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=5, help="how often each proxy is driven (%(default)s)")
     parser.add_argument("--seconds", type=_positive, default=4, help="how long each time (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=CHOICES, default=CHOICES, help="measure these instead of all")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here too")
+    parser.add_argument("--json", type=_new_file, metavar="FILE", help="write all figures here too")
     return parser.parse_args(arguments)
+
+
+def _new_file(text: str) -> Path:
+    file = Path(text)
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}")
+    return file
 
 
 def _positive(text: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from tests.bench.load import CONNECTIONS
 from tests.bench.proxies import PROXIES
 from tests.bench.result import PLUGIN_PAIRS, Result, percentile, plugin_cost_us, ratio, typical, verdicts
+from tests.bench.tools import versions
 from tests.bench.traffic import BODY, ROUTES
 
 MIB = 1024 * 1024
@@ -25,6 +26,19 @@ def text(result: Result) -> str:
     return "\n".join([*_table(result), *_others(result), *verdicts(result)]) + "\n"
 
 
+def setting() -> dict[str, str | int | float]:
+    """Read before anything is started: a machine that is busy by then gives ratios at best."""
+    return {
+        "cpus": os.cpu_count() or 1,
+        "load_before": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **versions(),
+        "routes": ROUTES,
+        "connections": CONNECTIONS,
+        "body_bytes": len(BODY),
+    }
+
+
 def write_json(result: Result, file: Path) -> None:
     file.write_text(json.dumps(document(result), indent=2) + "\n")
 
@@ -32,13 +46,7 @@ def write_json(result: Result, file: Path) -> None:
 def document(result: Result) -> dict[str, Any]:
     """The names are stable: a later run is compared by them."""
     return {
-        "setting": {
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "connections": CONNECTIONS,
-            "body_bytes": len(BODY),
-            "routes": ROUTES,
-        },
+        "setting": dict(result.setting),
         "proxies": {proxy.name: _proxy(result, proxy.name, proxy.peer) for proxy in PROXIES if proxy.name in result.rounds},
         "plugin_cost_us": {name: plugin_cost_us(result, *pair) for name, *pair in PLUGIN_PAIRS},
         "bytes_per_thousand_plugin_contexts": result.memory_bytes,
@@ -56,7 +64,7 @@ def _proxy(result: Result, name: str, peer: str) -> dict[str, Any]:
 def _table(result: Result) -> Iterator[str]:
     if not result.rounds:
         return
-    yield f"{ROUTES} routes, {CONNECTIONS} connections, {len(BODY)}-byte body, {os.cpu_count()} CPUs"
+    yield ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.setting.items())
     yield ""
     yield _line(HEADINGS)
     for proxy in PROXIES:

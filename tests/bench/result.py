@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from tests.bench.effect import Effect
@@ -22,9 +22,10 @@ PLUGIN_PAIRS = (("Envoy", "envoy", "envoy-plugin"), ("Waspgate", "waspgate", "wa
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured; what was not asked for is empty or None."""
+    """What was measured, and on what; what was not asked for is empty or None."""
 
     rounds: Mapping[str, Sequence[Figures]]
+    setting: Mapping[str, str | int | float] = field(default_factory=dict)
     memory_bytes: int | None = None
     effect: Effect | None = None
     cold_start_seconds: Sequence[float] = ()

