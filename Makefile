@@ -58,7 +58,7 @@ format: $(READY)
 types: $(READY)
 	$(PY) -m mypy
 
-bench: $(VENV)/.bench $(CORE) $(PLUGINS)
+bench: $(VENV)/.bench $(CORE) .build/plugins/c-headers.wasm
 	@$(PY) -m tests.bench $(OPTIONS)
 
 plugins: $(PLUGINS)
