@@ -154,6 +154,8 @@ class EtcdStore:
         connection = await Connection.dial(self._target, endpoint)
         self._watching.add(connection)
         try:
+            # Closed while dialling: nobody else would end this connection.
+            self._open()
             yield connection
         finally:
             self._watching.discard(connection)

@@ -13,7 +13,7 @@ from shared.keys import STORE_IDENTITY
 from shared.store.contract import ConfigStore, LeaseNotFound, Put, StoreUnavailable, TooLarge
 from shared.store.url import open_store
 from tests.support.certificates import make_certificates
-from tests.support.etcd import Etcd, free_port, running_etcd, until
+from tests.support.etcd import Etcd, free_port, running_cluster, running_etcd, until
 from tests.support.relay import relay
 from tests.support.store import watching
 
@@ -128,20 +128,38 @@ async def test_when_no_endpoint_answers_each_is_named(tmp_path: Path) -> None:
             await store.get(ROOT + "1")
 
 
-async def test_the_other_member_serves_when_one_dies(tmp_path: Path) -> None:
-    """Two servers that share no data stand in for two members: what is tested is who is asked."""
-    async with (
-        running_etcd(tmp_path / "one") as one,
-        running_etcd(tmp_path / "two") as two,
-        open_store(f"etcd://{one.endpoint},{two.endpoint}") as store,
-    ):
-        await store.put(ROOT + "1", b"")
-        one.kill()
-        assert await store.get(ROOT + "1") is None
-        await store.put(ROOT + "1", b"")
-        two.kill()
-        await one.start()
-        assert await store.get(ROOT + "1") is not None
+async def test_a_cluster_serves_while_most_of_it_lives(tmp_path: Path) -> None:
+    """Each member in turn is killed, the leader among them; every write arrives once and in order."""
+    async with running_cluster(tmp_path, 3) as members:
+        url = "etcd://" + ",".join(member.endpoint for member in members)
+        async with open_store(url) as store:
+            listing = await store.list(ROOT)
+            async with watching(store, ROOT, listing.revision + 1) as watched:
+                for number, member in enumerate(members):
+                    member.kill()
+                    await put_when_possible(store, f"{ROOT}{number}")
+                    assert await store.get(f"{ROOT}{number}") is not None
+                    await member.start()
+                await until(lambda: {key for key, _ in watched.changes} == {f"{ROOT}{number}" for number in range(3)})
+
+
+async def test_a_member_without_a_majority_is_unavailable_until_it_has_one(tmp_path: Path) -> None:
+    """It still takes connections, and a watch on it must not wait for ever."""
+    async with running_cluster(tmp_path, 3) as members:
+        lonely, *others = members
+        async with open_store(f"etcd://{lonely.endpoint}") as store:
+            listing = await store.list(ROOT)
+            async with watching(store, ROOT, listing.revision + 1) as watched:
+                await store.put(ROOT + "1", b"")
+                await watched.has(1)
+                for member in others:
+                    member.freeze()
+                with pytest.raises(StoreUnavailable):
+                    await store.put(ROOT + "2", b"")
+                for member in others:
+                    member.thaw()
+                await put_when_possible(store, ROOT + "3")
+                await until(lambda: (ROOT + "3", b"") in watched.changes)
 
 
 async def test_a_wiped_server_is_told_as_compacted(etcd: Etcd, store: ConfigStore) -> None:

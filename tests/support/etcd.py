@@ -55,6 +55,8 @@ class Etcd:
     folder: Path
     options: Sequence[str] = ()
     certificates: Certificates | None = None
+    name: str = "test"
+    members: Sequence[Etcd] = ()
     port: int = field(default_factory=free_port)
     # Kept over a restart: the cluster id is made of it.
     peer_port: int = field(default_factory=free_port)
@@ -125,7 +127,7 @@ class Etcd:
     def _command(self, metrics: int) -> list[str]:
         scheme = "http" if self.certificates is None else "https"
         peer = f"http://127.0.0.1:{self.peer_port}"
-        command = [binary(), "--name=test", f"--data-dir={self.folder / 'data'}", "--log-level=warn"]
+        command = [binary(), f"--name={self.name}", f"--data-dir={self.folder / 'data'}", "--log-level=warn"]
         command += [
             f"--listen-client-urls={scheme}://{self.endpoint}",
             f"--advertise-client-urls={scheme}://{self.endpoint}",
@@ -133,7 +135,7 @@ class Etcd:
         command += [
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=test={peer}",
+            f"--initial-cluster={self._cluster()}",
         ]
         command += [f"--listen-metrics-urls=http://127.0.0.1:{metrics}"]
         # The disk's speed is not under test; a killed process loses nothing that the kernel has.
@@ -143,6 +145,10 @@ class Etcd:
             command += [f"--cert-file={files.cert}", f"--key-file={files.key}"]
             command += [f"--trusted-ca-file={files.ca}", "--client-cert-auth"]
         return command
+
+    def _cluster(self) -> str:
+        members = self.members or (self,)
+        return ",".join(f"{member.name}=http://127.0.0.1:{member.peer_port}" for member in members)
 
     def _healthy(self, url: str) -> bool:
         assert self._process is not None
@@ -161,6 +167,21 @@ async def running_etcd(folder: Path, *options: str, certificates: Certificates |
         yield server
     finally:
         server.kill()
+
+
+@asynccontextmanager
+async def running_cluster(folder: Path, size: int) -> AsyncIterator[list[Etcd]]:
+    """Members of one cluster. A member that is killed starts again with its data."""
+    members = [Etcd(folder / f"member{number}", name=f"member{number}") for number in range(size)]
+    for member in members:
+        member.members = members
+    try:
+        # None is healthy before most of them run.
+        await asyncio.gather(*(member.start() for member in members))
+        yield members
+    finally:
+        for member in members:
+            member.kill()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
