@@ -12,7 +12,10 @@ that the message arrived with (also ended by CR LF, or empty): plugins see it, b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import PluginBinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +119,4 @@ class PluginChain(Protocol):
 class PluginRuntime(Protocol):
     """All plugins of a worker. `bindings` come from the snapshot: global ones first, each group by priority."""
 
-    def open_chain(self, bindings: tuple[object, ...], sink: ChainSink, info: StreamInfo) -> PluginChain: ...
+    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain: ...

@@ -1,0 +1,170 @@
+"""The parent of the workers: starts them on one port, restarts what crashed, stops all together.
+
+The law: a single thread that waits for signals; it serves nothing, reads no configuration, and has imported what a worker needs
+before it forks, so that a new worker serves within a fraction of a second. A worker does not outlive it. One that crashes is
+replaced at once, one that keeps crashing after growing pauses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+import structlog
+
+from data_plane.http.listener import listening_socket
+from data_plane.settings import Settings
+from data_plane.worker import run
+
+log = structlog.get_logger(__name__)
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+# A worker that lived this long is forgiven its crash.
+FORGIVEN_AFTER_SECONDS = 10.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 10.0
+# Beyond a worker's own grace, before it is killed.
+STOP_SECONDS = 5.0
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+class Slot:
+    """A worker's place: who is in it, and when the next one may come if nobody is."""
+
+    __slots__ = ("number", "pause", "pid", "start_at", "started_at")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.pid = 0
+        self.started_at = 0.0
+        self.start_at = 0.0
+        self.pause = 0.0
+
+    def ended(self, now: float) -> float:
+        """Its worker is gone; returns the pause before the next one."""
+        self.pid = 0
+        pause = 0.0 if now - self.started_at >= FORGIVEN_AFTER_SECONDS else self.pause
+        self.pause = min(max(pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        self.start_at = now + pause
+        return pause
+
+
+class Supervisor:
+    """`work` is what a worker process does until it ends."""
+
+    def __init__(self, workers: int, grace: float, work: Callable[[int], None]) -> None:
+        self._slots = [Slot(number) for number in range(1, workers + 1)]
+        self._grace = grace
+        self._work = work
+
+    def run(self) -> int:
+        """The exit status, after SIGTERM or SIGINT."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        while True:
+            self._start_due()
+            received = signal.sigtimedwait(_SIGNALS, self._seconds_until_due())
+            self._reap()
+            if received is not None and received.si_signo != signal.SIGCHLD:
+                return self._stop()
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for slot in self._slots:
+            if not slot.pid and slot.start_at <= now:
+                slot.started_at = now
+                slot.pid = self._fork(slot.number)
+
+    def _seconds_until_due(self) -> float:
+        now = time.monotonic()
+        # A child that ended just before the wait has left its signal pending, so an hour misses nothing.
+        return max(0.0, min((slot.start_at - now for slot in self._slots if not slot.pid), default=3600.0))
+
+    def _reap(self) -> None:
+        for slot in self._slots:
+            if slot.pid:
+                pid, status = os.waitpid(slot.pid, os.WNOHANG)
+                if pid:
+                    pause = slot.ended(time.monotonic())
+                    log.error(
+                        "worker ended by itself",
+                        worker=slot.number,
+                        pid=pid,
+                        status=os.waitstatus_to_exitcode(status),
+                        restart_in=round(pause, 1),
+                    )
+
+    def _fork(self, number: int) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() == parent:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                self._work(number)
+                status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _stop(self) -> int:
+        for slot in self._slots:
+            if slot.pid:
+                os.kill(slot.pid, signal.SIGTERM)
+        deadline = time.monotonic() + self._grace + STOP_SECONDS
+        status = 0
+        while any(slot.pid for slot in self._slots):
+            signal.sigtimedwait(_SIGNALS, max(0.0, deadline - time.monotonic()))
+            late = time.monotonic() >= deadline
+            for slot in self._slots:
+                if slot.pid and late:
+                    log.error("worker did not stop in time and is killed", worker=slot.number, pid=slot.pid)
+                    os.kill(slot.pid, signal.SIGKILL)
+                    status = 1
+                if slot.pid and os.waitpid(slot.pid, 0 if late else os.WNOHANG)[0]:
+                    slot.pid = 0
+        return status
+
+
+def supervise(settings: Settings) -> int:
+    """The exit status. Raises OSError when the address cannot be listened on."""
+    address = reserve(settings.host, settings.port)
+    host, port = address.getsockname()[:2]
+    log.info("data plane is starting", listen=f"{host}:{port}", workers=settings.workers, pid=os.getpid())
+
+    def work(number: int) -> None:
+        # A socket for each worker: the kernel spreads the connections, and a busy worker's queue is its own.
+        listener = listening_socket(host, port)
+        address.close()
+        run(settings, listener, number)
+
+    with address:
+        return Supervisor(settings.workers, settings.grace, work).run()
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that holds the address without listening; raises OSError when somebody else listens there.
+
+    Found out by binding without SO_REUSEPORT first: with it, two gateways of one user would share the port unnoticed.
+    """
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
+    reserved = socket.socket(family, kind, protocol)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(where)
+    return reserved
