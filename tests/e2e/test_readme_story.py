@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -157,6 +158,8 @@ def shell(tmp_path: Path, ports: Ports) -> Iterator[Shell]:
     script(commands / "waspgate", f'exec {sys.executable} -m control_plane.cli.main "$@"')
     script(commands / "python", f'exec {sys.executable} "$@"')
     script(commands / "etcd", f'exec {binary("etcd")} "$@"')
+    if which("curl") is None:
+        script(commands / "curl", f'exec {sys.executable} -m tests.support.curl "$@"')
     environment = {
         "PATH": f"{commands}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(tmp_path),
