@@ -24,7 +24,7 @@ import wasmtime
 from wasmtime import _bindings, _ffi
 
 from shared.proxy_wasm import link
-from shared.proxy_wasm.abi import VERSION_MARKERS, AbiVersion
+from shared.proxy_wasm.abi import AbiVersion
 from shared.proxy_wasm.binary import Binary, CorruptModule, parse
 from shared.proxy_wasm.core_build import ensure_core
 from shared.proxy_wasm.failures import EngineError, GuestTrap
@@ -45,6 +45,9 @@ MAX_WASM_STACK = 512 * 1024
 MAX_TABLE_ELEMENTS = 1 << 18
 
 MAX_ARGUMENTS = 8
+
+# Of a trap's backtrace, in a log line.
+FRAMES_NAMED, NAME_SHOWN = 4, 100
 
 Call = Callable[..., int]
 Extern = wasmtime.Func | wasmtime.Memory | wasmtime.Table | wasmtime.Global | wasmtime.SharedMemory | wasmtime.Tag
@@ -114,19 +117,14 @@ class Engine:
             module = wasmtime.Module(self._engine, exposed)
         except wasmtime.WasmtimeError as error:
             raise CorruptModule(f"not a valid Wasm module: {_first_line(error)}") from None
-        marker = next(export.name for export in binary.exports if export.name in VERSION_MARKERS)
-        return GuestModule(module, binary, VERSION_MARKERS[marker], report.allocator, start)
+        version = next(version for version in AbiVersion if str(version) == report.abi_version)
+        return GuestModule(module, binary, version, report.allocator, start)
 
-    def instantiate(self, guest: GuestModule, host: HostPort, memory_bytes: int, cpu_seconds: float) -> Instance:
+    def instantiate(self, guest: GuestModule, host: HostPort, memory_bytes: int) -> Instance:
         """Nothing of the guest runs yet. Raises EngineError when it does not link or fit."""
         self.watchdog.start()
         self.rearm()
-        self.watchdog.limit = cpu_seconds
-        self.watchdog.entries += 1
-        try:
-            instance = Instance(self, self._engine, self._core, self._core_exports, guest, host, memory_bytes)
-        finally:
-            self.watchdog.entries += 1
+        instance = Instance(self, self._engine, self._core, self._core_exports, guest, host, memory_bytes)
         self._instances.add(instance)
         return instance
 
@@ -330,8 +328,8 @@ class Instance:
             result = function(self._store, *arguments)
         except wasmtime.Trap as trap:
             raise _guest_trap(trap) from None
-        except wasmtime.WasmtimeError as error:
-            raise GuestTrap("error", _first_line(error)) from None
+        except Exception as error:  # wasmtime's own, or what a host function raised
+            raise GuestTrap("host", f"{type(error).__name__}: {_first_line(error)}") from error
         return result if isinstance(result, int) else 0
 
     def _fail(self, error: int | None) -> None:
@@ -340,7 +338,7 @@ class Instance:
             pointer = ctypes.cast(address, ctypes.POINTER(_ffi.wasm_trap_t))
             raise _guest_trap(wasmtime.Trap._from_ptr(pointer))
         pointer_ = ctypes.cast(ctypes.c_void_p(error), ctypes.POINTER(_ffi.wasmtime_error_t))
-        raise GuestTrap("error", _first_line(wasmtime.WasmtimeError._from_ptr(pointer_)))
+        raise GuestTrap("host", _first_line(wasmtime.WasmtimeError._from_ptr(pointer_)))
 
     def start_guest(self, cpu_seconds: float) -> None:
         """The start section; then `_initialize` and `main`, or else `_start`, as Envoy's host does. Raises GuestTrap."""
@@ -379,8 +377,12 @@ _RAW_CALL = _raw_call_prototype()
 
 
 def _guest_trap(trap: wasmtime.Trap) -> GuestTrap:
+    """In one line: what happened, and in which functions of the plugin, innermost first."""
     code = trap.trap_code
-    return GuestTrap(code.name.lower() if code is not None else "host", str(trap.message))
+    reason = str(trap.message).strip().rpartition("\n")[2].strip().removeprefix("wasm trap: ")
+    names = [frame.func_name or f"function {frame.func_index}" for frame in trap.frames[:FRAMES_NAMED]]
+    where = f" in {' < '.join(name[:NAME_SHOWN] for name in names)}" if names else ""
+    return GuestTrap(code.name.lower() if code is not None else "host", reason + where)
 
 
 def _first_line(error: BaseException) -> str:

@@ -182,7 +182,7 @@ class PluginVM:
         self.failed: VmFailed | None = None
         self._observer = observer
         start_seconds = settings.limits.start_cpu_ms / 1000
-        self._instance = engine.instantiate(module, self, settings.limits.memory_bytes, start_seconds)
+        self._instance = engine.instantiate(module, self, settings.limits.memory_bytes)
         self._bind_start(self._instance, module, start_seconds)
         self._bind_streams(self._instance, settings.limits.callback_cpu_ms / 1000)
         self._start(self._instance, start_seconds)
