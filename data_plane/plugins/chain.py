@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from data_plane.config.snapshot import FailurePolicy
 from data_plane.plugins.interface import ChainSink, LocalReply
+from data_plane.plugins.link import NO_STOPS, Link, Stop
 from data_plane.plugins.replies import BODY_TOO_LARGE, HEAD_INCOMPLETE, HEAD_TOO_LARGE, PLUGIN_FAILED, reply_as_sent
 from shared.proxy_wasm.abi import Direction, Effect, MapType
 from shared.proxy_wasm.failures import VmFailed
@@ -31,64 +31,34 @@ class ChainOwner(Protocol):
     def stream_ended(self, link: Link) -> None: ...
 
 
-class Stop:
-    """Where a direction waits. `pieces` came after a paused head; with a paused body they are the plugin's own copies,
-    kept only under fail_open, where they must go on if the VM dies with them."""
-
-    __slots__ = ("eos", "framing", "head", "pieces", "size")
-
-    def __init__(self, head: bytes | None, framing: bytes, eos: bool) -> None:
-        self.head = head
-        self.framing = framing
-        self.eos = eos
-        self.pieces: list[bytes] = []
-        self.size = 0
-
-
-class Link:
-    """One plugin on one request. `context` is None when the plugin could not start, or has failed."""
-
-    __slots__ = ("chain", "context", "passed", "policy", "root_slot", "stops")
-
-    def __init__(self, policy: FailurePolicy, root_slot: object) -> None:
-        self.policy = policy
-        self.root_slot = root_slot
-        self.context: HttpContext | None = None
-        self.chain: WasmChain | None = None
-        self.stops: list[Stop | None] = [None, None]
-        self.passed: list[bytes | None] = [None, None]
-
-    def plugin_properties(self) -> dict[bytes, bytes]:
-        assert self.chain is not None
-        return self.chain.properties
-
-
 class WasmChain:
-    __slots__ = (
-        "_bypass", "_finals", "_forward_body", "_forward_head", "_links", "_over", "_owner", "_properties", "_sink",
-        "reads_request_body", "reads_response_body", "request_backlog", "response_backlog", "response_begun",
-    )  # fmt: skip
+    response_begun = False
+    request_backlog = 0
+    response_backlog = 0
+    _bypass = False
+    _bypassed = False
+    _over: tuple[bool, bool] = (False, False)
+    _final_request: bytes | None = None
+    _final_response: bytes | None = None
+    _properties: dict[bytes, bytes] | None = None
 
     def __init__(self, links: list[Link], sink: ChainSink, owner: ChainOwner) -> None:
-        self._links = (links, links if len(links) == 1 else links[::-1])
+        self._links = links
         self._sink = sink
         self._owner = owner
-        self._forward_head = (sink.forward_request_head, sink.forward_response_head)
-        self._forward_body = (sink.forward_request_body, sink.forward_response_body)
-        self._over = [False, False]
-        self._finals: list[bytes | None] = [None, None]
-        self._bypass = False
-        self._properties: dict[bytes, bytes] | None = None
-        self.response_begun = False
-        self.request_backlog = 0
-        self.response_backlog = 0
-        self.reads_request_body = False
-        self.reads_response_body = False
+        reads_request = reads_response = False
         for link in links:
             link.chain = self
             if link.context is not None:
-                self.reads_request_body |= link.context.vm.reads_request_body
-                self.reads_response_body |= link.context.vm.reads_response_body
+                vm = link.context.vm
+                reads_request |= vm.reads_request_body
+                reads_response |= vm.reads_response_body
+        self.reads_request_body = reads_request
+        self.reads_response_body = reads_response
+
+    def _in_order(self, direction: Direction) -> list[Link]:
+        links = self._links
+        return links[::-1] if direction and len(links) > 1 else links
 
     @property
     def properties(self) -> dict[bytes, bytes]:
@@ -108,7 +78,7 @@ class WasmChain:
     def response_head(self, head: bytes, framing: bytes, eos: bool) -> None:
         if self._bypass:
             self._bypass = not eos
-            self._finals[Direction.RESPONSE] = head
+            self._final_response = head
             self._sink.forward_response_head(head)
             return
         self.response_begun = True
@@ -122,13 +92,13 @@ class WasmChain:
             self._body(Direction.RESPONSE, 0, data, eos)
 
     def finish(self) -> None:
-        self._over = [True, True]
-        for link in self._links[Direction.REQUEST]:
+        self._over = (True, True)
+        for link in self._links:
             context = link.context
             if context is None:
                 continue
             try:
-                if context.vm.logs_streams and context.opened:
+                if (len(self._links) > 1 or self._bypassed) and context.opened and context.vm.logs_streams:
                     self._show_finals(link, context)
                 link.context = None
                 context.finish()
@@ -139,7 +109,7 @@ class WasmChain:
 
     def _show_finals(self, link: Link, context: HttpContext) -> None:
         """on_log reads the messages as they left the gateway, also where a later plugin changed them."""
-        request, response = self._finals
+        request, response = self._final_request, self._final_response
         if request is not None and request is not link.passed[Direction.REQUEST]:
             context.request_headers(request, True, silent=True)
         if response is not None and response is not link.passed[Direction.RESPONSE]:
@@ -148,34 +118,42 @@ class WasmChain:
     # --- heads and bodies through the links
 
     def _head(self, direction: Direction, position: int, head: bytes, framing: bytes, eos: bool) -> None:
-        links = self._links[direction]
-        while position < len(links):
-            link = links[position]
-            position += 1
+        links = self._in_order(direction)
+        for link in links[position:] if position else links:
             context = link.context
             if context is None:
-                if link.policy == "fail_closed" and direction is Direction.REQUEST:
-                    self._reply(PLUGIN_FAILED)
+                if self._refuses(link, direction):
                     return
                 continue
             try:
-                phase = context.response_headers if direction else context.request_headers
-                answer = phase(head + framing, eos)
+                answer = (context.response_headers if direction else context.request_headers)(head + framing, eos)
             except VmFailed as failure:
-                if self._failed(link, failure, direction):
-                    continue
-                return
-            if answer is not None:
-                if isinstance(answer, bytes):
-                    head = answer
-                else:
-                    passed = self._head_outcome(link, direction, answer, head, framing, eos)
-                    if passed is None:
-                        return
-                    head = passed
-            link.passed[direction] = head
-        self._finals[direction] = head
-        self._forward_head[direction](head)
+                if not self._failed(link, failure, direction):
+                    return
+                continue
+            if isinstance(answer, Outcome):
+                answer = self._head_outcome(link, direction, answer, head, framing, eos)
+                if answer is None:
+                    return
+            head = answer or head
+            if len(links) > 1:
+                link.pass_on(direction, head)
+        self._forward_head(direction, head)
+
+    def _forward_head(self, direction: Direction, head: bytes) -> None:
+        if direction:
+            self._final_response = head
+            self._sink.forward_response_head(head)
+        else:
+            self._final_request = head
+            self._sink.forward_request_head(head)
+
+    def _refuses(self, link: Link, direction: Direction) -> bool:
+        """A plugin that does not run lets no request pass, unless its policy says so."""
+        if direction or link.policy == "fail_open":
+            return False
+        self._reply(PLUGIN_FAILED)
+        return True
 
     def _head_outcome(
         self, link: Link, direction: Direction, outcome: Outcome, head: bytes, framing: bytes, eos: bool
@@ -187,7 +165,7 @@ class WasmChain:
         if self._ended(outcome):
             return None
         if outcome.paused:
-            link.stops[direction] = Stop(head, framing, eos)
+            link.stop(direction, Stop(head, framing, eos))
         self._resume_told(link, outcome)
         if outcome.paused or self._over[direction]:
             return None
@@ -196,14 +174,15 @@ class WasmChain:
     def _body(self, direction: Direction, position: int, data: bytes, eos: bool) -> None:
         if self._over[direction]:
             return
-        links = self._links[direction]
-        while position < len(links):
-            passed = self._body_through(links[position], direction, data, eos)
+        for link in self._in_order(direction)[position:]:
+            passed = self._body_through(link, direction, data, eos)
             if passed is None:
                 return
             data = passed
-            position += 1
-        self._forward_body[direction](data, eos)
+        if direction:
+            self._sink.forward_response_body(data, eos)
+        else:
+            self._sink.forward_request_body(data, eos)
 
     def _body_through(self, link: Link, direction: Direction, data: bytes, eos: bool) -> bytes | None:
         """The bytes that go on now, or None."""
@@ -227,7 +206,8 @@ class WasmChain:
             return None
         if outcome is not None:
             return self._body_outcome(link, direction, outcome, data, eos)
-        link.stops[direction] = None
+        if stop is not None:
+            link.stop(direction, None)
         return data
 
     def _body_outcome(self, link: Link, direction: Direction, outcome: Outcome, data: bytes, eos: bool) -> bytes | None:
@@ -238,12 +218,13 @@ class WasmChain:
         if self._ended(outcome):
             return None
         if outcome.paused:
-            stop = link.stops[direction] = link.stops[direction] or Stop(None, b"", eos)
+            stop = link.stops[direction] or Stop(None, b"", eos)
+            link.stop(direction, stop)
             stop.eos = eos
             if link.policy == "fail_open":
                 stop.pieces.append(data)
         else:
-            link.stops[direction] = None
+            link.stop(direction, None)
         self._resume_told(link, outcome)
         if outcome.paused or self._over[direction]:
             return None
@@ -287,7 +268,7 @@ class WasmChain:
         try:
             if stop.head is None:
                 data = context.take_body(direction)
-                link.stops[direction] = None
+                link.stop(direction, None)
                 self._body(direction, self._after(link, direction), data, stop.eos)
                 return
             head = self._resumed_head(context, direction, stop.head)
@@ -295,7 +276,7 @@ class WasmChain:
             self._failed(link, failure, direction)
             return
         if head is not None:
-            link.passed[direction] = head
+            link.pass_on(direction, head)
             self._release(link, direction, stop, head)
 
     def _resumed_head(self, context: HttpContext, direction: Direction, head: bytes) -> bytes | None:
@@ -308,7 +289,7 @@ class WasmChain:
 
     def _release(self, link: Link, direction: Direction, stop: Stop, head: bytes) -> None:
         """The head goes on to the next link, what was held behind it comes to this one's body callback."""
-        link.stops[direction] = None
+        link.stop(direction, None)
         self._count(direction, -stop.size)
         self._head(direction, self._after(link, direction), head, stop.framing, stop.eos and not stop.pieces)
         here = self._after(link, direction) - 1
@@ -316,30 +297,30 @@ class WasmChain:
             self._body(direction, here, piece, stop.eos and k == len(stop.pieces) - 1)
 
     def _after(self, link: Link, direction: Direction) -> int:
-        return self._links[direction].index(link) + 1
+        return self._in_order(direction).index(link) + 1
 
     def _reply(self, reply: LocalReply) -> None:
         """Goes through the plugins' response callbacks, or past all of them when those had begun: then it replaces what they
         saw, also an earlier reply that has not left yet. on_log sees it anyway."""
         if self._over[Direction.RESPONSE]:
             return
-        if self._finals[Direction.RESPONSE] is not None:
+        if self._final_response is not None:
             self._abort(reply.details)
             return
-        self._over[Direction.REQUEST] = True
-        self._over[Direction.RESPONSE] = self._bypass = self.response_begun
+        self._over = (True, self.response_begun)
+        self._bypass = self._bypassed = self.response_begun
         self._clear_stops()
         self._sink.local_reply(reply)
 
     def _abort(self, reason: str) -> None:
-        self._over = [True, True]
+        self._over = (True, True)
         self._clear_stops()
         self._sink.abort(reason)
 
     def _clear_stops(self) -> None:
         self.request_backlog = self.response_backlog = 0
-        for link in self._links[Direction.REQUEST]:
-            link.stops = [None, None]
+        for link in self._links:
+            link.stops = NO_STOPS
 
     # --- failure
 
@@ -369,6 +350,6 @@ class WasmChain:
             if stop.head is not None:
                 self._release(link, held, stop, stop.head)
             else:
-                link.stops[held] = None
+                link.stop(held, None)
                 self._body(held, self._after(link, held), b"".join(stop.pieces), stop.eos)
         return not self._over[direction]

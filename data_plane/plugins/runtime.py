@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 
 from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
 from data_plane.plugins.backoff import Backoff
-from data_plane.plugins.chain import Link, WasmChain
+from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import ChainSink, StreamInfo
+from data_plane.plugins.link import Link
 from shared.proxy_wasm.abi import LogLevel
-from shared.proxy_wasm.engine import Engine, GuestModule
+from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, VmFailed
+from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM, VmSettings
 
@@ -52,7 +55,6 @@ class VmSlot:
     def effects(self, stream: HttpContext, outcome: Outcome) -> None:
         link = stream.owner
         assert isinstance(link, Link)
-        assert link.chain is not None
         self._runtime.loop.call_soon(link.chain.apply, link, outcome)
 
     def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
@@ -96,6 +98,14 @@ class ContextSlot:
         self.retired = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Stands for a binding whose VM cannot take another stream."""
+
+    binding: PluginBinding
+    context: None = None
+
+
 class WasmRuntime:
     """`fetch_module` gets a module's bytes from the configuration store by digest."""
 
@@ -110,6 +120,7 @@ class WasmRuntime:
         self._modules: dict[str, GuestModule] = {}
         self._vms: dict[WasmPlugin, VmSlot] = {}
         self._contexts: dict[PluginBinding, ContextSlot] = {}
+        self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
         self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
 
     # --- configuration
@@ -128,6 +139,7 @@ class WasmRuntime:
 
     def sync(self, snapshot: Snapshot) -> None:
         """A new snapshot is served from now on: let go of what it does not have."""
+        self._slots.clear()
         for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
             del self._contexts[slot.binding]
             slot.retired = True
@@ -148,22 +160,19 @@ class WasmRuntime:
     # --- streams
 
     def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> WasmChain:
+        slots = self._slots.get(bindings)
+        if slots is None:
+            slots = self._slots[bindings] = [self._contexts.get(binding) or self._new_slot(binding) for binding in bindings]
         links = []
-        for binding in bindings:
-            slot = self._contexts.get(binding) or self._new_slot(binding)
-            link = Link(binding.plugin.failure_policy, slot)
-            context = slot.context or self._start(slot)
-            if context is not None:
-                link.context = self._open(context, info, link)
-            links.append(link)
+        for slot in slots:
+            if slot.context is None:
+                self._start(slot)
+            try:
+                links.append(Link(slot, info))
+            except OverflowError as error:
+                self.logger.error("plugin has too many streams", plugin=slot.binding.plugin.name, reason=str(error))
+                links.append(Link(Unavailable(slot.binding), info))
         return WasmChain(links, sink, self)
-
-    def _open(self, context: PluginContext, info: StreamInfo, link: Link) -> HttpContext | None:
-        try:
-            return context.open(info, link)
-        except OverflowError as error:
-            self.logger.error("plugin has too many streams", reason=str(error))
-            return None
 
     def _new_slot(self, binding: PluginBinding) -> ContextSlot:
         vm_slot = self._vms.get(binding.plugin)
@@ -172,14 +181,14 @@ class WasmRuntime:
         slot = self._contexts[binding] = ContextSlot(binding, vm_slot)
         return slot
 
-    def _start(self, slot: ContextSlot) -> PluginContext | None:
-        """The binding's context, made now unless it failed a moment ago."""
+    def _start(self, slot: ContextSlot) -> None:
+        """Make the binding's context, unless it failed a moment ago."""
         now = self.loop.time()
         vm_slot = slot.vm_slot
         if slot.backoff.waits(now) or (vm_slot.vm is None and vm_slot.backoff.waits(now)):
-            return None
+            return
         try:
-            context = vm_slot.start().create_root(slot.binding.configuration)
+            slot.context = vm_slot.start().create_root(slot.binding.configuration)
         except VmFailed as failure:
             if vm_slot.vm is None:
                 vm_slot.failed(failure)
@@ -187,21 +196,18 @@ class WasmRuntime:
                 self._vm_failed(vm_slot, failure)
         except (PluginRefused, EngineError, OverflowError) as error:
             self.logger.error("plugin did not start", plugin=vm_slot.plugin.name, on=slot.binding.owner, reason=str(error))
+        if slot.context is None:
+            slot.backoff.failed(now)
         else:
-            slot.context = context
             slot.backoff.succeeded()
-            return context
-        slot.backoff.failed(now)
-        return None
 
     def stream_ended(self, link: Link) -> None:
-        slot = link.root_slot
-        assert isinstance(slot, ContextSlot)
-        if slot.retired:
+        slot = link.slot
+        if isinstance(slot, ContextSlot) and slot.retired:
             self._release_if_idle(slot)
 
     def stream_failed(self, link: Link, failure: VmFailed) -> None:
-        slot = link.root_slot
+        slot = link.slot
         assert isinstance(slot, ContextSlot)
         self._vm_failed(slot.vm_slot, failure)
 
@@ -219,7 +225,6 @@ class WasmRuntime:
         for stream in vm.streams.values():
             link = stream.owner
             assert isinstance(link, Link)
-            assert link.chain is not None
             self.loop.call_soon(link.chain.vm_failed, link, failure)
 
     # --- ends of contexts

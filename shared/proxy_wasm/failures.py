@@ -29,3 +29,7 @@ class PluginRefused(Exception):
     def __init__(self, stage: str) -> None:
         super().__init__(f"the plugin answered false to proxy_on_{stage}")
         self.stage = stage
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

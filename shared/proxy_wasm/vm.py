@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.proxy_wasm import pairs, properties
-from shared.proxy_wasm.abi import Direction, Effect, LogLevel, MapType, Status
+from shared.proxy_wasm.abi import AbiVersion, Direction, Effect, LogLevel, MapType, Status
+from shared.proxy_wasm.calls import Call, Core, StreamCall
 from shared.proxy_wasm.contexts import ContextIds, StreamIds
-from shared.proxy_wasm.engine import Call, Engine, GuestModule, Instance
+from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import GuestTrap, PluginRefused, VmFailed
+from shared.proxy_wasm.instance import GuestModule, Instance
 from shared.proxy_wasm.limits import Limits
 from shared.proxy_wasm.outcome import Outcome, SentReply
 from shared.proxy_wasm.properties import StreamFacts
@@ -48,6 +50,9 @@ class VmSettings:
 
 class StreamOwner(Protocol):
     """Whoever drives a stream through its plugins."""
+
+    @property
+    def facts(self) -> StreamFacts: ...
 
     def plugin_properties(self) -> dict[bytes, bytes]:
         """What plugins have set with proxy_set_property on this request, by path; shared by all of them."""
@@ -82,9 +87,9 @@ class PluginContext:
         self.streams = 0
         self.pending = False
 
-    def open(self, facts: StreamFacts, owner: StreamOwner) -> HttpContext:
+    def open(self, owner: StreamOwner) -> HttpContext:
         """A stream of this plugin; the guest hears of it with its first callback."""
-        return HttpContext(self, facts, owner)
+        return HttpContext(self, owner)
 
     def tick(self) -> None:
         vm = self.vm
@@ -108,55 +113,61 @@ class PluginContext:
 class HttpContext:
     """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome."""
 
-    __slots__ = ("facts", "id", "opened", "owner", "root", "vm")
+    __slots__ = ("id", "opened", "owner", "root", "vm")
 
-    def __init__(self, root: PluginContext, facts: StreamFacts, owner: StreamOwner) -> None:
+    def __init__(self, root: PluginContext, owner: StreamOwner) -> None:
         self.root = root
         self.vm = root.vm
         self.id = root.ids.take()
-        self.facts = facts
         self.owner = owner
         self.opened = False
         root.streams += 1
 
-    def _open(self) -> None:
-        self.opened = True
-        self.vm.streams[self.id] = self
-
     def request_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome | None:
         """The head: start line, field lines and framing lines, without the empty line."""
-        vm = self.vm
-        if not self.opened:
-            self._open()
-        vm.write(head)
-        answer = vm.call(vm.request_headers, self.id, self.root.id, len(head), eos | silent << 1)
-        return vm.bytes_of(answer) if answer > 0 else None if not answer else vm.outcome(self, answer)
+        return self._head(self.vm.request_headers, head, eos | silent << 1)
 
     def response_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome | None:
+        return self._head(self.vm.response_headers, head, eos | silent << 1)
+
+    def _head(self, phase: StreamCall, head: bytes, flags: int) -> bytes | Outcome | None:
         vm = self.vm
+        if vm.failed is not None:
+            raise vm.failed
         if not self.opened:
-            self._open()
-        vm.write(head)
-        answer = vm.call(vm.response_headers, self.id, self.root.id, len(head), eos | silent << 1)
-        return vm.bytes_of(answer) if answer > 0 else None if not answer else vm.outcome(self, answer)
+            self.opened = True
+            vm.streams[self.id] = self
+        try:
+            answer = phase(head, self.id, self.root.id, flags)
+        except GuestTrap as trap:
+            raise vm.fail(trap) from None
+        if not answer:
+            return None
+        return vm.output(answer) if answer > 0 else vm.outcome(self, answer)
 
     def body(self, direction: Direction, data: bytes, eos: bool) -> Outcome | None:
         """None: the piece goes on as it is."""
         vm = self.vm
-        vm.write(data)
-        answer = vm.call(vm.body, self.id, direction, len(data), eos)
+        if vm.failed is not None:
+            raise vm.failed
+        try:
+            answer = vm.body(data, self.id, direction, eos)
+        except GuestTrap as trap:
+            raise vm.fail(trap) from None
         return vm.outcome(self, answer) if answer else None
 
     def resume_head(self, map_type: MapType) -> bytes | Outcome | None:
         """After a pause in headers: the head as it stands now, None when it is unchanged."""
         vm = self.vm
         answer = vm.call(vm.resume_head, self.id, map_type)
-        return vm.bytes_of(answer) if answer > 0 else None if not answer else vm.outcome(self, answer)
+        if not answer:
+            return None
+        return vm.output(answer) if answer > 0 else vm.outcome(self, answer)
 
     def take_body(self, direction: Direction) -> bytes:
         """After a pause in a body: what the plugin held."""
         vm = self.vm
-        return vm.bytes_of(vm.call(vm.take_body, self.id, direction))
+        return vm.output(vm.call(vm.take_body, self.id, direction))
 
     def finish(self) -> None:
         """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept. Once: it has no id afterwards."""
@@ -183,53 +194,50 @@ class PluginVM:
         self._observer = observer
         start_seconds = settings.limits.start_cpu_ms / 1000
         self._instance = engine.instantiate(module, self, settings.limits.memory_bytes)
-        self._bind_start(self._instance, module, start_seconds)
-        self._bind_streams(self._instance, settings.limits.callback_cpu_ms / 1000)
+        self._core = self._instance.core
+        self._bind_start(self._core, module.version, start_seconds)
+        self._bind_streams(self._core, settings.limits.callback_cpu_ms / 1000)
         self._start(self._instance, start_seconds)
         callbacks = self._instance.callbacks
         self.reads_request_body = "proxy_on_request_body" in callbacks
         self.reads_response_body = "proxy_on_response_body" in callbacks
         self.logs_streams = "proxy_on_log" in callbacks
 
-    def _bind_start(self, instance: Instance, module: GuestModule, seconds: float) -> None:
-        core = instance.core_call
-        self.root_create = instance.phase("root_create", 2, seconds)
-        self.root_start = instance.phase("root_start", 1, seconds)
-        self.root_configure = instance.phase("root_configure", 1, seconds)
-        self.root_settle, self._next_other = core("root_settle", 1), core("next_other", 0)
-        self._log_address = core("log_address", 0)() & _MASK
-        self._log_size_address = core("log_size_address", 0)() & _MASK
-        result, op = core("result_address", 0)() & _MASK, core("op_address", 0)() & _MASK
-        self._result = instance.reader(_RESULT, result)
-        self._out_address = instance.reader(struct.Struct("<I"), result + _RESULT_OUT_OFFSET)
-        self._op = instance.reader(_OP, op)
-        self._op_out_size = op + _OP_OUT_SIZE_OFFSET
-        core("setup", 3)(module.version, self.settings.log_level, self.settings.limits.body_buffer_bytes)
+    def _bind_start(self, core: Core, version: AbiVersion, seconds: float) -> None:
+        self.root_create = core.phase("root_create", 2, seconds)
+        self.root_start = core.phase("root_start", 1, seconds)
+        self.root_configure = core.phase("root_configure", 1, seconds)
+        self.root_settle, self._next_other = core.call("root_settle", 1), core.call("next_other", 0)
+        self._log_address = core.call("log_address", 0)() & _MASK
+        self._log_size = core.word(core.call("log_size_address", 0)() & _MASK)
+        result, op = core.call("result_address", 0)() & _MASK, core.call("op_address", 0)() & _MASK
+        self._result = core.reader(_RESULT, result)
+        self._out_address = core.word(result + _RESULT_OUT_OFFSET)
+        self._op = core.reader(_OP, op)
+        self._op_out_size = core.word(op + _OP_OUT_SIZE_OFFSET)
+        core.call("setup", 3)(version, self.settings.log_level, self.settings.limits.body_buffer_bytes)
 
-    def _bind_streams(self, instance: Instance, seconds: float) -> None:
-        self.root_tick, self.root_done = (
-            instance.phase("root_tick", 1, seconds),
-            instance.phase("root_done", 1, seconds),
-        )
-        self.root_delete = instance.phase("root_delete", 1, seconds)
-        self.request_headers = instance.phase("request_headers", 4, seconds)
-        self.response_headers = instance.phase("response_headers", 4, seconds)
-        self.body, self.finish = instance.phase("body", 4, seconds), instance.phase("finish", 1, seconds)
-        self.resume_head, self.take_body = instance.core_call("resume_head", 2), instance.core_call("take_body", 2)
+    def _bind_streams(self, core: Core, seconds: float) -> None:
+        self.root_tick, self.root_done = core.phase("root_tick", 1, seconds), core.phase("root_done", 1, seconds)
+        self.root_delete, self.finish = core.phase("root_delete", 1, seconds), core.phase("finish", 1, seconds)
+        self.request_headers = core.stream_phase("request_headers", seconds)
+        self.response_headers = core.stream_phase("response_headers", seconds)
+        self.body = core.stream_phase("body", seconds)
+        self.resume_head, self.take_body = core.call("resume_head", 2), core.call("take_body", 2)
 
     def _start(self, instance: Instance, seconds: float) -> None:
-        settings = self.settings
+        settings, core = self.settings, self._core
         environment = b"".join(f"{name}={value}\0".encode() for name, value in settings.environment.items())
         try:
-            instance.write(settings.vm_configuration)
-            kept = instance.core_call("set_vm_configuration", 1)(len(settings.vm_configuration))
-            instance.write(environment)
-            kept &= instance.core_call("set_environment", 2)(len(settings.environment), len(environment))
+            core.write(settings.vm_configuration)
+            kept = core.call("set_vm_configuration", 1)(len(settings.vm_configuration))
+            core.write(environment)
+            kept &= core.call("set_environment", 2)(len(settings.environment), len(environment))
             if not kept:
                 raise GuestTrap("out_of_memory", "no room for the VM's configuration in the plugin's memory")
             instance.start_guest(seconds)
         except GuestTrap as trap:
-            raise self._fail(trap) from None
+            raise self.fail(trap) from None
         self.flush_logs()
 
     # --- plugin contexts
@@ -240,7 +248,7 @@ class PluginVM:
         self.roots[root.id] = root
         self.write(configuration)
         if self.call(self.root_create, root.id, len(configuration)) == _NO_ROOM:
-            raise self._fail(GuestTrap("out_of_memory", "no room for the configuration in the plugin's memory"))
+            raise self.fail(GuestTrap("out_of_memory", "no room for the configuration in the plugin's memory"))
         for stage, function in (("vm_start", self.root_start), ("configure", self.root_configure)):
             agreed = self.call(function, root.id)
             self.settle_root(root)
@@ -272,9 +280,9 @@ class PluginVM:
         if self.failed:
             raise self.failed
         try:
-            self._instance.write(data)
+            self._core.write(data)
         except GuestTrap as trap:
-            raise self._fail(trap) from None
+            raise self.fail(trap) from None
 
     def call(self, function: Call, *arguments: int) -> int:
         if self.failed:
@@ -282,10 +290,11 @@ class PluginVM:
         try:
             return function(*arguments)
         except GuestTrap as trap:
-            raise self._fail(trap) from None
+            raise self.fail(trap) from None
 
-    def bytes_of(self, size: int) -> bytes:
-        return self._instance.read(self._out_address()[0], size) if size else b""
+    def output(self, size: int) -> bytes:
+        """What a phase put out."""
+        return self._core.read(self._out_address[0], size)
 
     def outcome(self, stream: HttpContext, answer: int) -> Outcome:
         """What `result` says, with logs delivered and other streams told."""
@@ -297,13 +306,13 @@ class PluginVM:
         fields = self._result()
         action, flags, out, out_size = fields[:4]
         effects = Effect(flags)
-        data = self._instance.read(out, out_size) if effects & Effect.CHANGED and not action else None
+        data = self._core.read(out, out_size) if effects & Effect.CHANGED and not action else None
         reply = self._reply(fields) if effects & Effect.LOCAL_REPLY else None
         self.settle_others(effects)
         return Outcome(action, effects, data, reply)
 
     def _reply(self, fields: tuple[int, ...]) -> SentReply:
-        read = self._instance.read
+        read = self._core.read
         status, grpc, details, details_size, body, body_size, headers, headers_size = fields[6:]
         return SentReply(
             status,
@@ -329,7 +338,7 @@ class PluginVM:
 
     def op(self, code: int) -> int:
         context_id, root_id, path_at, path_size, value_at, value_size, number, _, _ = self._op()
-        read = self._instance.read
+        read = self._core.read
         if code == _OP_GET_PROPERTY:
             return self._get_property(context_id, read(path_at, path_size))
         if code == _OP_SET_PROPERTY:
@@ -344,16 +353,16 @@ class PluginVM:
         value = properties.plugin_property(parts, self.settings.plugin_name)
         stream = self.streams.get(context_id)
         if value is None and stream is not None:
-            value = properties.stream_property(parts, stream.facts)
+            value = properties.stream_property(parts, stream.owner.facts)
             if value is None:
                 value = stream.owner.plugin_properties().get(path)
         if value is None:
             return Status.NOT_FOUND
         try:
-            self._instance.write(value)
+            self._core.write(value)
         except GuestTrap:
             return Status.INTERNAL_FAILURE
-        self._instance.write32(self._op_out_size, len(value))
+        self._op_out_size[0] = len(value)
         return Status.OK
 
     def _set_property(self, context_id: int, path: bytes, value: bytes) -> int:
@@ -364,17 +373,17 @@ class PluginVM:
         return Status.OK
 
     def flush_logs(self) -> None:
-        pending, at = self._instance.read32(self._log_size_address), 0
+        pending, at = self._log_size[0], 0
         while at < pending:
-            level, context_id, size = _LOG.unpack(self._instance.read(self._log_address + at, _LOG.size))
-            text = self._instance.read(self._log_address + at + _LOG.size, size)
+            level, context_id, size = _LOG.unpack(self._core.read(self._log_address + at, _LOG.size))
+            text = self._core.read(self._log_address + at + _LOG.size, size)
             self._observer.log(LogLevel(level), context_id, text.decode("utf-8", "replace"))
             at += _LOG.size + size
-        self._instance.write32(self._log_size_address, 0)
+        self._log_size[0] = 0
 
     # --- failure
 
-    def _fail(self, trap: GuestTrap) -> VmFailed:
+    def fail(self, trap: GuestTrap) -> VmFailed:
         """Deliver what the plugin said last, then let the Store go."""
         self.failed = VmFailed(trap.code, str(trap))
         self.flush_logs()

@@ -36,6 +36,10 @@ class Facts:
     response_bytes = 0
     route_name = "route"
 
+    @property
+    def facts(self) -> Facts:
+        return self
+
     def __init__(self) -> None:
         self.properties: dict[bytes, bytes] = {}
 
@@ -87,8 +91,7 @@ def greeting(request: pytest.FixtureRequest, engine: Engine, observer: Observer)
 
 
 def stream(root: PluginContext) -> HttpContext:
-    facts = Facts()
-    return root.open(facts, facts)
+    return root.open(Facts())
 
 
 def test_a_greeting_sets_its_header_and_lets_the_request_pass(greeting: PluginVM) -> None:

@@ -19,6 +19,7 @@ import wasmtime
 
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
+from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.limits import Limits
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM, VmSettings
@@ -62,6 +63,11 @@ def console(*defines: str) -> bytes:
     return build(CONSOLE.read_text(), defines=defines)
 
 
+@cache
+def compiled(engine: Engine, module: bytes) -> GuestModule:
+    return engine.compile(module)
+
+
 def assemble(body: str, frame: str = TEXT_FRAME, imports: str = "") -> bytes:
     return bytes(wasmtime.wat2wasm(f"(module {imports} {frame} {body})"))
 
@@ -78,6 +84,10 @@ class Facts:
     request_bytes = 4
     response_bytes = 5
     route_name = "route one"
+
+    @property
+    def facts(self) -> Facts:
+        return self
 
     def __init__(self) -> None:
         self.properties: dict[bytes, bytes] = {}
@@ -119,7 +129,7 @@ class Guest:
 
     def __init__(self, engine: Engine, module: bytes, settings: VmSettings | None = None) -> None:
         self.recorder = Recorder()
-        self.vm = PluginVM(engine, engine.compile(module), settings or VmSettings("plugin"), self.recorder)
+        self.vm = PluginVM(engine, compiled(engine, module), settings or VmSettings("plugin"), self.recorder)
 
     def root(self, *script: str) -> PluginContext:
         """A PluginContext with this script; its own transcript is forgotten."""
@@ -135,8 +145,7 @@ class Guest:
 
 
 def open_stream(root: PluginContext, facts: Facts | None = None) -> HttpContext:
-    known = facts or Facts()
-    return root.open(known, known)
+    return root.open(facts or Facts())
 
 
 def limits(**changes: int) -> VmSettings:

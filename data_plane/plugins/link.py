@@ -1,0 +1,71 @@
+"""One plugin's place in a request's chain, and where it holds the request or the response.
+
+The law: links are made for every request, so what most requests never need stands in the class and costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from data_plane.config.snapshot import FailurePolicy, PluginBinding
+from shared.proxy_wasm.abi import Direction
+from shared.proxy_wasm.properties import StreamFacts
+from shared.proxy_wasm.vm import PluginContext
+
+if TYPE_CHECKING:
+    from data_plane.plugins.chain import WasmChain
+
+
+class LinkSlot(Protocol):
+    """A binding's place in the runtime."""
+
+    @property
+    def binding(self) -> PluginBinding: ...
+
+    @property
+    def context(self) -> PluginContext | None: ...
+
+
+class Stop:
+    """Where a direction waits. `pieces` came after a paused head; with a paused body they are the plugin's own copies,
+    kept only under fail_open, where they must go on if the VM dies with them."""
+
+    __slots__ = ("eos", "framing", "head", "pieces", "size")
+
+    def __init__(self, head: bytes | None, framing: bytes, eos: bool) -> None:
+        self.head = head
+        self.framing = framing
+        self.eos = eos
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+
+NO_STOPS: tuple[Stop | None, Stop | None] = (None, None)
+
+
+class Link:
+    """One plugin on one request. `context` is None when the plugin could not start, or has failed."""
+
+    stops = NO_STOPS
+    passed: tuple[bytes | None, bytes | None] = (None, None)
+
+    def __init__(self, slot: LinkSlot, facts: StreamFacts) -> None:
+        self.slot = slot
+        self.facts = facts
+        self.chain: WasmChain
+        context = slot.context
+        self.context = None if context is None else context.open(self)
+
+    @property
+    def policy(self) -> FailurePolicy:
+        return self.slot.binding.plugin.failure_policy
+
+    def stop(self, direction: Direction, stop: Stop | None) -> None:
+        self.stops = (self.stops[0], stop) if direction else (stop, self.stops[1])
+
+    def pass_on(self, direction: Direction, head: bytes) -> None:
+        """The head as this plugin left it."""
+        self.passed = (self.passed[0], head) if direction else (head, self.passed[1])
+
+    def plugin_properties(self) -> dict[bytes, bytes]:
+        return self.chain.properties

@@ -1,0 +1,160 @@
+"""One plugin VM's Store: trampolines, guest, glue and core, tied together and called.
+
+The law: an `Instance` is called from one thread; any failure inside it is a `GuestTrap`, after which it must be closed, for
+its state is unknown. The order of linking is link.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import wasmtime
+
+from shared.proxy_wasm import link
+from shared.proxy_wasm.abi import AbiVersion
+from shared.proxy_wasm.binary import Binary
+from shared.proxy_wasm.calls import CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES, PAGE, Core, public_call
+from shared.proxy_wasm.failures import EngineError, first_line
+from shared.proxy_wasm.watchdog import Watchdog
+
+# All tables of a Store hold at most 8 times as many function references, 16 MiB; a large Go program has 30,000 functions.
+MAX_TABLE_ELEMENTS = 1 << 18
+
+Extern = wasmtime.Func | wasmtime.Memory | wasmtime.Table | wasmtime.Global | wasmtime.SharedMemory | wasmtime.Tag
+
+
+class HostPort(Protocol):
+    """What the core asks of Python while a call runs. Nothing here may raise or call into the instance's phases."""
+
+    def op(self, code: int) -> int: ...
+
+    def flush_logs(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GuestModule:
+    """A compiled plugin. Compiling is slow and may run in any thread; instances share the code. `start` is the export that
+    stands for the module's start section, if it has one."""
+
+    module: wasmtime.Module
+    binary: Binary
+    version: AbiVersion
+    allocator: str
+    start: str = ""
+
+
+class Instance:
+    """One plugin VM's Store with its four instances, and the core's memory as Python sees it."""
+
+    def __init__(
+        self,
+        wasm_engine: wasmtime.Engine,
+        core: wasmtime.Module,
+        guest: GuestModule,
+        host: HostPort,
+        memory_bytes: int,
+        watchdog: Watchdog,
+        rearm: Callable[[], None],
+        *,
+        raw: bool,
+    ) -> None:
+        self._watchdog = watchdog
+        self._rearm = rearm
+        self._closed = False
+        self._store = wasmtime.Store(wasm_engine)
+        memory_size = max(memory_bytes, CORE_INITIAL_PAGES * PAGE)
+        self._store.set_limits(memory_size, MAX_TABLE_ELEMENTS, instances=4, tables=8, memories=2)
+        self.arm()
+        try:
+            exports = self._link(wasm_engine, core, guest, host)
+        except (wasmtime.WasmtimeError, wasmtime.Trap, link.LinkError) as error:
+            self._store.close()
+            raise EngineError(first_line(error)) from None
+        self.core = Core(self._store, self._memory, exports, watchdog, rearm, raw=raw)
+
+    def arm(self) -> None:
+        if not self._closed:
+            self._store.set_epoch_deadline(1)
+
+    def close(self) -> None:
+        """Give everything back, whatever state it is in."""
+        self._closed = True
+        self._store.close()
+
+    def _link(
+        self, engine: wasmtime.Engine, core: wasmtime.Module, guest: GuestModule, host: HostPort
+    ) -> wasmtime.InstanceExports:
+        store = self._store
+        wanted = [link.FunctionImport(i.module, i.name, i.type) for i in guest.binary.imports]
+        jump = link.trampolines(wanted, [export.name for export in core.exports])
+        entries = wasmtime.Instance(store, wasmtime.Module(engine, jump.wat), []).exports(store)
+        self._guest = wasmtime.Instance(store, guest.module, [entries[name] for name in jump.exports]).exports(store)
+        self._start = guest.start
+        self._functions = {e.name: e.type for e in guest.binary.exports if e.kind == "func"}
+        links = link.callback_links(self._functions, guest.version)
+        self.callbacks = frozenset(name for name, kind in links.items() if kind != "stub")
+        memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES)))
+        glue_module = wasmtime.Module(engine, link.glue(links, guest.allocator))
+        shorts = [self._guest[name] for name in link.short_callbacks(links)]
+        glue = wasmtime.Instance(store, glue_module, [self._guest["memory"], memory, self._guest[guest.allocator], *shorts])
+        self._memory = memory
+        provided = self._host_functions(host)
+        for name, export in glue.exports(store).items():
+            provided["glue", name] = export
+        for name in (n for n, kind in links.items() if kind == "guest"):
+            provided["glue", name] = self._guest[name]
+        provided["env", "memory"] = memory
+        exports = wasmtime.Instance(store, core, [provided[i.module, i.name or ""] for i in core.imports]).exports(store)
+        table = entries["table"]
+        assert isinstance(table, wasmtime.Table)
+        for slot, name in enumerate(jump.table):
+            table.set(store, slot, exports[name])
+        return exports
+
+    def _host_functions(self, host: HostPort) -> dict[tuple[str, str], Extern]:
+        """Functions that the core imports from Python."""
+        i32, i64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
+
+        def clock(clock_id: int) -> int:
+            return time.monotonic_ns() if clock_id else time.time_ns()
+
+        def random(address: int, size: int) -> None:
+            self.core.fill(address & 0xFFFFFFFF, os.urandom(size))
+
+        def function(types: wasmtime.FuncType, implementation: Callable[..., object]) -> wasmtime.Func:
+            return wasmtime.Func(self._store, types, implementation)
+
+        return {
+            ("host", "op"): function(wasmtime.FuncType([i32], [i32]), host.op),
+            ("host", "flush_logs"): function(wasmtime.FuncType([], []), host.flush_logs),
+            ("host", "clock"): function(wasmtime.FuncType([i32], [i64]), clock),
+            ("host", "random"): function(wasmtime.FuncType([i32, i32], []), random),
+        }
+
+    def start_guest(self, cpu_seconds: float) -> None:
+        """The start section; then `_initialize` and `main`, or else `_start`, as Envoy's host does. Raises GuestTrap."""
+        self._watchdog.limit = cpu_seconds
+        if self._start:
+            self._call_guest(self._start)
+        if self._functions.get("_initialize") == ">":
+            self._call_guest("_initialize")
+            if self._functions.get("main") == "ii>i":
+                self._call_guest("main", 0, 0)
+        elif self._functions.get("_start") == ">":
+            self._call_guest("_start")
+
+    def _call_guest(self, name: str, *arguments: int) -> None:
+        function = self._guest[name]
+        assert isinstance(function, wasmtime.Func)
+        watchdog = self._watchdog
+        if watchdog.fired:
+            self._rearm()
+        watchdog.entries += 1
+        try:
+            public_call(self._store, function, *arguments)
+        finally:
+            watchdog.entries += 1
