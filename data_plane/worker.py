@@ -18,7 +18,7 @@ import uvloop
 
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
-from data_plane.http.listener import Gateway, serve
+from data_plane.http.listener import NOTHING_YET, Gateway, serve
 from data_plane.plugins.runtime import WasmRuntime
 from data_plane.settings import Settings
 from shared.log import configure_logging
@@ -105,7 +105,7 @@ class Worker:
         return await get_module(self._store, sha256)
 
     def _serve(self, snapshot: Snapshot) -> None:
-        if self.gateway.snapshot is None:
+        if self.gateway.snapshot is NOTHING_YET:
             log.info("ready", revision=snapshot.revision, routes=len(snapshot.routes))
         self.gateway.snapshot = snapshot
         self._runtime.sync(snapshot)

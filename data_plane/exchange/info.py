@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from data_plane.exchange.exchange import Exchange
+    from data_plane.exchange.filtered import FilteredExchange
 
 
 class ExchangeInfo:
@@ -13,7 +13,7 @@ class ExchangeInfo:
 
     __slots__ = ("_exchange", "_start_time_ns")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: FilteredExchange) -> None:
         self._exchange = exchange
         self._start_time_ns = exchange.client.unix_time_ns()
 
@@ -35,7 +35,8 @@ class ExchangeInfo:
 
     @property
     def upstream_address(self) -> tuple[str, int] | None:
-        return self._exchange.upstream_address
+        node = self._exchange.node
+        return None if node is None else (node.host, node.port)
 
     @property
     def start_time_ns(self) -> int:

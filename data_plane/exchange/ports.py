@@ -31,8 +31,8 @@ class ClientPort(Protocol):
 
     def resume_body(self) -> None: ...
 
-    def response_done(self, keep_alive: bool) -> None:
-        """The response is complete. Without `keep_alive` the connection is closed once the client has had time to read."""
+    def finish(self, data: bytes, keep_alive: bool) -> None:
+        """Send the last of the response. Without `keep_alive` the connection is closed once the client had time to read."""
 
     def cut(self, hard: bool) -> None:
         """The response cannot be completed: close now, by a reset if `hard` (a mere close would look complete)."""
@@ -44,15 +44,14 @@ class UpstreamPort(Protocol):
     """A connection to an upstream, used by one exchange at a time, from `begin` to `release` or `close`."""
 
     reused: bool
-    address: tuple[str, int]
 
-    def begin(self, exchange: Exchange) -> None:
-        """From now on the exchange is told what happens to it."""
+    def begin(self, exchange: Exchange, data: bytes, complete: bool) -> None:
+        """Send a request's beginning, perhaps all of it; from now on the exchange is told what happens."""
 
     def send(self, data: bytes) -> None: ...
 
-    def await_response(self, read_timeout: float) -> None:
-        """The request is complete: from now on the upstream may be silent for so many seconds at most."""
+    def await_response(self) -> None:
+        """The request is complete: from now on the upstream may not be silent for longer than the read timeout."""
 
     def pause_reading(self) -> None: ...
 
@@ -75,7 +74,7 @@ class PoolPort(Protocol):
 class Serving(Protocol):
     """What all connections of a worker share. The exchange reads the snapshot once, at its start."""
 
-    snapshot: Snapshot | None
+    snapshot: Snapshot
     draining: bool
     counters: Counters
 

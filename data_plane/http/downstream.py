@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.forwarded import Forwarding
 from data_plane.exchange.framing import CLOSE_LINE, length_line
 from data_plane.exchange.messages import RequestHead
+from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
 from data_plane.http import limits
 from data_plane.http.chunked import ChunkedError, ChunkedReader
 from data_plane.http.head import HeadError, parse_request
-from data_plane.http.timers import Deadline
+from data_plane.http.timers import NEVER, Deadline
 
 if TYPE_CHECKING:
+    from data_plane.exchange.exchange import Exchange
     from data_plane.http.listener import Gateway
 
 _HEAD_END = b"\r\n\r\n"
@@ -51,7 +52,9 @@ class ClientConnection(asyncio.Protocol):
         "_reading",
         "_remaining",
         "_requests",
+        "_requests_seen",
         "_state",
+        "_sweeps",
         "_transport",
         "client_address",
         "connection_id",
@@ -74,6 +77,8 @@ class ClientConnection(asyncio.Protocol):
         self._chunks: ChunkedReader | None = None
         self._complete = False
         self._requests = 0
+        self._requests_seen = 0
+        self._sweeps = 0
         self._reading = True
         self._blocked = False
         self._linger_until = 0.0
@@ -162,13 +167,15 @@ class ClientConnection(asyncio.Protocol):
         if self._state in (LENGTH, CHUNKS):
             self._deadline.set(limits.BODY_IDLE_SECONDS)
 
-    def response_done(self, keep_alive: bool) -> None:
+    def finish(self, data: bytes, keep_alive: bool) -> None:
+        if data:
+            self._transport.write(data)
         self._exchange = None
         if not keep_alive:
             self._finish()
         elif self._state == WAIT:
             self._state = HEAD
-            if not self._blocked:
+            if self._buffer or self._blocked or self._gateway.draining:
                 self._next()
 
     def cut(self, hard: bool) -> None:
@@ -189,6 +196,17 @@ class ClientConnection(asyncio.Protocol):
         """Whether a request is being answered, or its answer is still to be written."""
         return self._exchange is not None or (self._state == CLOSED and self._transport.get_write_buffer_size() > 0)
 
+    def sweep(self, idle_sweeps: int) -> None:
+        """Looked at every now and then: close if no request came since so many looks ago."""
+        if self._state != HEAD or self._buffer or self._requests != self._requests_seen:
+            self._requests_seen = self._requests
+            self._sweeps = 0
+            return
+        self._sweeps += 1
+        # Before the first request the head's deadline rules.
+        if self._sweeps > idle_sweeps and self._requests:
+            self._expired()
+
     def drain(self) -> None:
         """The worker is going away: close if nothing has been asked."""
         if self._state == HEAD and not self._buffer:
@@ -202,14 +220,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Ready for a request: one that is here already is taken in the loop's next round, not deeper in this stack."""
+        if self._blocked:
+            return
         if self._buffer:
             self._deadline.set(limits.HEAD_SECONDS)
             self._resume()
             self._loop.call_soon(self._read_buffered)
         elif self._gateway.draining:
             self._close()
-        else:
-            self._deadline.set(limits.KEEPALIVE_SECONDS)
 
     def _read_buffered(self) -> None:
         if self._state == HEAD and self._buffer and not self._fed:
@@ -232,20 +250,18 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_too_large(data))
             return
         self._fed = 0
+        self._complete = False
         try:
-            self._complete = False
             self._parser.feed_data(data[fed:end])
             request = parse_request(data[: end - 2])
         except HttpParserUpgrade:
             self._read_upgrade(data, end)
-            return
         except HttpParserError:
             self._refuse("bad_request")
-            return
         except HeadError as error:
             self._refuse(error.kind)
-            return
-        self._begin(request, data, end)
+        else:
+            self._begin(request, data, end)
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
         for _ in range(limits.EMPTY_LINES):
@@ -292,7 +308,7 @@ class ClientConnection(asyncio.Protocol):
             if length == 0:
                 self._state = WAIT
                 self._buffer = body
-                self._deadline.clear()
+                self._deadline.when = NEVER
                 body = b""
                 if not self._complete:
                     raise HeadError("bad_framing")
@@ -308,7 +324,8 @@ class ClientConnection(asyncio.Protocol):
         except HeadError as error:
             self._refuse(error.kind)
             return
-        exchange = self._exchange = Exchange(self._gateway, self, request)
+        self._gateway.counters.requests += 1
+        exchange = self._exchange = open_exchange(self._gateway, self, request)
         exchange.start(body, self._state == WAIT)
 
     def _take_length(self, data: bytes) -> bytes:

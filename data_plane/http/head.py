@@ -50,6 +50,10 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[!-\"$->@-~]*)?(\?[!-\"$-~]*)?", r
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [^\r\n]*)?(?=\r\n)")
 
 
+# Looked up rather than converted: a status has three digits and nothing that int() would forgive.
+_STATUSES = {b"%d" % status: status for status in range(100, 1000)}
+
+
 class HeadError(ValueError):
     """The head has no one meaning; `kind` is a row of exchange/replies.py."""
 
@@ -61,43 +65,57 @@ class HeadError(ValueError):
 def parse_request(head: bytes) -> RequestHead:
     """`head` is the raw head up to and with the last field's CR LF; raises HeadError."""
     line = _PLAIN_LINE.match(head)
-    if line is not None:
-        method, target, path, minor_digit = line.groups()
-        minor = 1 if minor_digit == b"1" else 0
-        named = b""
-    else:
-        line, method, target, path, named, minor = _unusual_line(head)
+    if line is None:
+        return _parse_unusual(head)
+    method, target, path, minor = line.groups()
     if len(head) > FIELDS * 4:
         _check_sizes(head, target, FIELDS)
     parts = _SPECIAL.split(head)
-    parts[0] = parts[0][line.end() :]
-    if len(parts) == 4 and parts[1] == b"Host" and not named:
+    if len(parts) == 4 and parts[1] == b"Host" and minor == b"1":
+        # Nothing is to be taken out: the head as it came is the open head.
         authority = parts[2].rstrip(b" \t")
-        return RequestHead(method, target, path, authority, _host(authority), minor, parts[0] + parts[3])
-    special: dict[bytes, list[bytes]] = {}
-    for name, value in zip(parts[1::3], parts[2::3], strict=True):
-        special.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
-    authority = _authority(special, named, minor)
-    host = _host(authority) if authority else b""
-    request = RequestHead(method, target, path, authority, host, minor, b"".join(parts[::3]))
-    _apply_special(request, special)
-    return request
+        return RequestHead(method, path, authority, _host(authority), 1, head)
+    return _assemble(method, target, path, b"", minor, line.end(), parts)
 
 
-def _unusual_line(head: bytes) -> tuple[re.Match[bytes], bytes, bytes, bytes, bytes, int]:
-    """Everything but a plain path: (match, method, target, path, authority named by the target, minor version)."""
+def _parse_unusual(head: bytes) -> RequestHead:
+    """Everything but a plain path."""
     line = _LINE.match(head)
     if line is None:
         raise HeadError("bad_request")
     method, target, major, minor = line.groups()
     if major != b"1" or minor not in b"01":
         raise HeadError("version_unknown")
-    if len(target) > TARGET_BYTES:
-        raise HeadError("target_too_long")
+    _check_sizes(head, target, FIELDS)
     if method == b"CONNECT":
         raise HeadError("method_refused")
     target, path, named = _target(method, target)
-    return line, method, target, path, named, 1 if minor == b"1" else 0
+    return _assemble(method, target, path, named, minor, line.end(), _SPECIAL.split(head))
+
+
+def _assemble(
+    method: bytes, target: bytes, path: bytes, named: bytes, minor: bytes, line_end: int, parts: list[bytes]
+) -> RequestHead:
+    """The request from the parts of its head: text, name, value, text, name, value ... text."""
+    special: dict[bytes, list[bytes]] = {}
+    for index in range(1, len(parts), 3):
+        special.setdefault(parts[index].lower(), []).append(parts[index + 1].rstrip(b" \t"))
+    version = 1 if minor == b"1" else 0
+    authority = _authority(special, named, version)
+    host = _host(authority) if authority else b""
+    parts[0] = parts[0][line_end:]
+    fields = b"".join(parts[::3])
+    keep_alive = version == 1
+    connection = special.get(b"connection")
+    if connection is not None:
+        keep_alive, fields = _connection(connection, version, fields)
+    host_line = b"\r\nHost: " + authority if authority else b""
+    opened = b"%b %b HTTP/1.1%b%b" % (method, target, host_line, fields)
+    request = RequestHead(method, path, authority, host, version, opened)
+    request.keep_alive = keep_alive
+    if len(special) > 2 or connection is None:
+        _apply_special(request, special)
+    return request
 
 
 def _target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes]:
@@ -155,8 +173,6 @@ def _authority(special: dict[bytes, list[bytes]], named: bytes, minor: int) -> b
 
 
 def _apply_special(request: RequestHead, special: dict[bytes, list[bytes]]) -> None:
-    if b"connection" in special:
-        request.keep_alive, request.fields = _connection(special[b"connection"], request.minor_version, request.fields)
     codings = special.get(b"transfer-encoding")
     lengths = special.get(b"content-length")
     if codings is not None:
@@ -197,44 +213,63 @@ def _connection(values: list[bytes], minor: int, fields: bytes) -> tuple[bool, b
 
 
 def parse_response(head: bytes) -> ResponseHead:
-    """`head` as for `parse_request`, of a status that ends an exchange or precedes its end (1xx); raises HeadError."""
-    line = _STATUS_LINE.match(head)
-    if line is None:
-        raise HeadError("upstream_bad_response")
-    minor_digit, status, reason = line.groups()
+    """`head` as for `parse_request`, of a final response or of one that precedes it (1xx); raises HeadError."""
+    status = _STATUSES.get(head[9:12])
+    parts = _SPECIAL_OF_RESPONSE.split(head)
+    minor = 1
+    if status is None or head[12:13] != b" " or not head.startswith(b"HTTP/1.1 "):
+        status, minor = _unusual_status_line(head, parts)
     if len(head) > RESPONSE_FIELDS * 4 and head.count(b"\r\n") - 1 > RESPONSE_FIELDS:
         raise HeadError("upstream_bad_response")
-    parts = _SPECIAL_OF_RESPONSE.split(head)
-    if minor_digit != b"1" or reason is None:
-        parts[0] = b"HTTP/1.1 %b%b%b" % (status, reason or b" ", parts[0][line.end() :])
-    response = ResponseHead(int(status), b"".join(parts[::3]), UNTIL_CLOSE, minor_digit == b"1")
+    response = ResponseHead(status, b"".join(parts[::3]), UNTIL_CLOSE, b"", minor == 1)
     for index in range(1, len(parts), 3):
-        name = parts[index].lower()
-        apply = _RESPONSE_FIELDS.get(name)
-        if apply is not None:
-            apply(response, parts[index + 1].rstrip(b" \t"), minor_digit)
+        name = parts[index]
+        value = parts[index + 1]
+        if name == b"Content-Length" and response.length == UNTIL_CLOSE and value.isdigit() and len(value) < 20:
+            response.length = int(value)
+            response.framing = b"Content-Length: " + value + b"\r\n"
+        elif value != b"keep-alive" or name != b"Connection":
+            apply = _RESPONSE_FIELDS.get(name.lower())
+            if apply is not None:
+                apply(response, value.rstrip(b" \t"), minor)
+        elif minor == 0:
+            response.keep_alive = True
     return response
 
 
-def _response_length(response: ResponseHead, value: bytes, minor: bytes) -> None:
-    if response.length != UNTIL_CLOSE or not value.isdigit() or len(value) > 19:
+def _unusual_status_line(head: bytes, parts: list[bytes]) -> tuple[int, int]:
+    """An answer in HTTP/1.0 or without a reason: (status, minor version), and the line as it is to be sent."""
+    line = _STATUS_LINE.match(head)
+    if line is None:
         raise HeadError("upstream_bad_response")
-    response.length = int(value)
+    minor, status, reason = line.groups()
+    parts[0] = b"HTTP/1.1 %b%b%b" % (status, reason or b" ", parts[0][line.end() :])
+    return int(status), 1 if minor == b"1" else 0
 
 
-def _response_coding(response: ResponseHead, value: bytes, minor: bytes) -> None:
-    if response.length != UNTIL_CLOSE or minor != b"1" or value.lower() != b"chunked":
+def _response_length(response: ResponseHead, value: bytes, minor: int) -> None:
+    if response.length != UNTIL_CLOSE:
+        raise HeadError("upstream_bad_response")
+    try:
+        response.length = _content_length([value])
+    except HeadError as error:
+        raise HeadError("upstream_bad_response") from error
+    response.framing = length_line(response.length)
+
+
+def _response_coding(response: ResponseHead, value: bytes, minor: int) -> None:
+    if response.length != UNTIL_CLOSE or minor != 1 or value.lower() != b"chunked":
         raise HeadError("upstream_bad_response")
     response.length = CHUNKED
+    response.framing = CHUNKED_LINE
 
 
-def _response_connection(response: ResponseHead, value: bytes, minor: bytes) -> None:
-    if value != b"keep-alive" or minor != b"1":
-        keep_alive, response.open = _connection([value], 1 if minor == b"1" else 0, response.open)
-        response.keep_alive = keep_alive if minor == b"0" else response.keep_alive and keep_alive
+def _response_connection(response: ResponseHead, value: bytes, minor: int) -> None:
+    keep_alive, response.open = _connection([value], minor, response.open)
+    response.keep_alive = keep_alive if minor == 0 else response.keep_alive and keep_alive
 
 
-_RESPONSE_FIELDS: dict[bytes, Callable[[ResponseHead, bytes, bytes], None]] = {
+_RESPONSE_FIELDS: dict[bytes, Callable[[ResponseHead, bytes, int], None]] = {
     b"connection": _response_connection,
     b"content-length": _response_length,
     b"transfer-encoding": _response_coding,

@@ -12,35 +12,61 @@ import socket
 from itertools import count
 from typing import TYPE_CHECKING
 
+from data_plane.config.snapshot import Route, Snapshot, Timeouts
 from data_plane.http.downstream import ClientConnection
-from data_plane.http.limits import CONNECTIONS, RESERVED_FILES
+from data_plane.http.limits import CONNECTIONS, KEEPALIVE_SECONDS, RESERVED_FILES
 from data_plane.http.pool import Pool
 from data_plane.observe.counters import Counters
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Snapshot
     from data_plane.plugins.interface import PluginRuntime
 
 BACKLOG = 4096
+# How often idle clients are looked for; one may stay so much longer than its keep-alive time.
+SWEEP_SECONDS = 5.0
 # While draining, whether the last exchange has ended is looked at this often.
 DRAIN_POLL_SECONDS = 0.02
+
+
+class _NothingYet:
+    """The router of a worker that has not been configured: every request meets a problem, none is unknown."""
+
+    _route = Route("", "", None, (), Timeouts(), problem="no_snapshot")
+
+    def match(self, method: bytes, host: bytes, path: bytes) -> Route:
+        return self._route
+
+
+NOTHING_YET = Snapshot(0, _NothingYet(), {})
 
 
 class Gateway:
     """The exchange's `Serving`, and the register of clients."""
 
-    __slots__ = ("_connection_ids", "_limit", "clients", "counters", "draining", "loop", "pool", "runtime", "snapshot")
+    __slots__ = (
+        "_connection_ids",
+        "_limit",
+        "_sweeper",
+        "clients",
+        "counters",
+        "draining",
+        "loop",
+        "pool",
+        "runtime",
+        "snapshot",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, runtime: PluginRuntime) -> None:
         self.loop = loop
         self.runtime = runtime
-        self.snapshot: Snapshot | None = None
+        self.snapshot = NOTHING_YET
         self.draining = False
         self.pool = Pool(loop)
         self.counters = Counters()
         self.clients: set[ClientConnection] = set()
         self._limit = connection_limit()
         self._connection_ids = count(1)
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def __repr__(self) -> str:
         return f"<Gateway clients={len(self.clients)} draining={self.draining} {self.pool!r}>"
@@ -56,6 +82,12 @@ class Gateway:
     def dismiss(self, client: ClientConnection) -> None:
         self.clients.discard(client)
 
+    def _sweep(self) -> None:
+        """Close the idle: looking at all of them now and then costs less than a deadline moved by every request."""
+        for client in tuple(self.clients):
+            client.sweep(int(KEEPALIVE_SECONDS / SWEEP_SECONDS))
+        self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
     def busy(self) -> int:
         """Exchanges that have not ended."""
         return sum(client.busy for client in self.clients)
@@ -63,6 +95,7 @@ class Gateway:
     async def drain(self, grace: float) -> int:
         """Let what is in flight end within so many seconds; returns how many exchanges were cut."""
         self.draining = True
+        self._sweeper.cancel()
         for client in tuple(self.clients):
             client.drain()
         deadline = self.loop.time() + grace

@@ -23,55 +23,48 @@ SWEEP_SECONDS = 1.0
 class NodePool:
     """The idle connections to one node, oldest first. `open` counts those in use and being opened as well."""
 
-    __slots__ = ("_idle", "_loop", "keepalive", "node", "open")
+    __slots__ = ("idle", "keepalive", "node", "now", "open")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, node: Node, keepalive: KeepalivePool) -> None:
-        self._loop = loop
-        self._idle: deque[UpstreamConnection] = deque()
+    def __init__(self, node: Node, keepalive: KeepalivePool, now: float) -> None:
+        self.idle: deque[UpstreamConnection] = deque()
+        # As of the last sweep: exact enough for idleness, and a request need not ask the clock.
+        self.now = now
         self.node = node
         self.keepalive = keepalive
         self.open = 0
 
     def __repr__(self) -> str:
-        return f"<NodePool {self.node.host}:{self.node.port} idle={len(self._idle)} open={self.open}>"
+        return f"<NodePool {self.node.host}:{self.node.port} idle={len(self.idle)} open={self.open}>"
 
     def __len__(self) -> int:
-        return len(self._idle)
-
-    def take(self, checked: bool) -> UpstreamConnection | None:
-        idle = self._idle
-        while idle:
-            conn = idle.pop()
-            if not checked or conn.is_alive():
-                return conn
-            conn.close()
-        return None
+        return len(self.idle)
 
     def put(self, conn: UpstreamConnection) -> None:
         keepalive = self.keepalive
         if conn.requests >= keepalive.requests or keepalive.size <= 0:
             conn.close()
             return
-        conn.idle_since = self._loop.time()
-        self._idle.append(conn)
-        if len(self._idle) > keepalive.size:
-            self._idle.popleft().close()
+        conn.idle_since = self.now
+        self.idle.append(conn)
+        if len(self.idle) > keepalive.size:
+            self.idle.popleft().close()
 
     def forget(self, conn: UpstreamConnection) -> None:
-        if conn in self._idle:
-            self._idle.remove(conn)
+        if conn in self.idle:
+            self.idle.remove(conn)
 
     def closed(self) -> None:
         self.open -= 1
 
     def sweep(self, now: float) -> None:
+        self.now = now
         horizon = now - self.keepalive.idle_timeout
-        while self._idle and self._idle[0].idle_since < horizon:
-            self._idle.popleft().close()
+        while self.idle and self.idle[0].idle_since < horizon:
+            self.idle.popleft().close()
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        while self.idle:
+            self.idle.pop().close()
 
 
 class Pool:
@@ -81,7 +74,7 @@ class Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._nodes: dict[tuple[str, int], NodePool] = {}
+        self._nodes: dict[bytes, NodePool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -95,25 +88,32 @@ class Pool:
         return sum(pool.open for pool in self._nodes.values())
 
     def take(self, node: Node, checked: bool) -> UpstreamConnection | None:
-        pool = self._nodes.get((node.host, node.port))
-        return None if pool is None else pool.take(checked)
+        pool = self._nodes.get(node.authority)
+        if pool is None:
+            return None
+        idle = pool.idle
+        while idle:
+            conn = idle.pop()
+            if not checked or conn.is_alive():
+                return conn
+            conn.close()
+        return None
 
     def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Exchange) -> None:
-        key = (node.host, node.port)
-        pool = self._nodes.get(key)
+        pool = self._nodes.get(node.authority)
         if pool is None:
-            pool = self._nodes[key] = NodePool(self._loop, node, upstream.keepalive_pool)
+            pool = self._nodes[node.authority] = NodePool(node, upstream.keepalive_pool, self._loop.time())
         pool.keepalive = upstream.keepalive_pool
         pool.open += 1
         task = self._loop.create_task(self._connect(pool, timeouts.connect, exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, pool: NodePool, timeout: float, exchange: Exchange) -> None:
+    async def _connect(self, pool: NodePool, seconds: float, exchange: Exchange) -> None:
         node = pool.node
         failure = None
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 _, conn = await self._loop.create_connection(lambda: UpstreamConnection(self._loop, pool), node.host, node.port)
         except TimeoutError:
             failure = "upstream_connect_timeout"

@@ -49,7 +49,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_state",
         "_transport",
         "_whole",
-        "address",
         "exchange",
         "idle_since",
         "requests",
@@ -63,7 +62,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
         self.exchange: Exchange | None = None
-        self.address = (pool.node.host, pool.node.port)
         self.reused = False
         self.requests = 0
         self.idle_since = 0.0
@@ -81,24 +79,27 @@ class UpstreamConnection(asyncio.Protocol):
         self._blocked = False
 
     def __repr__(self) -> str:
-        return f"<UpstreamConnection {self.address} requests={self.requests}>"
+        return f"<UpstreamConnection {self._pool.node.host}:{self._pool.node.port} requests={self.requests}>"
 
     # The exchange's UpstreamPort.
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Exchange, data: bytes, complete: bool) -> None:
         self.exchange = exchange
         self.requests += 1
         self._state = HEAD
-        self._whole = False
-        self._interim = 0
-        self._read_timeout = NEVER
+        if data:
+            self._transport.write(data)
+        if complete:
+            self._read_timeout = exchange.read_timeout
+            self._deadline.set(self._read_timeout)
 
     def send(self, data: bytes) -> None:
         self._transport.write(data)
 
-    def await_response(self, read_timeout: float) -> None:
-        self._read_timeout = read_timeout
-        self._deadline.set(read_timeout)
+    def await_response(self) -> None:
+        if self.exchange is not None:
+            self._read_timeout = self.exchange.read_timeout
+            self._deadline.set(self._read_timeout)
 
     def pause_reading(self) -> None:
         if self._state != CLOSED and self._reading:
@@ -117,9 +118,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = None
         if self._state == CLOSED:
             return
-        self.resume_reading()
+        if not self._reading:
+            self.resume_reading()
         self._read_timeout = NEVER
-        self._deadline.clear()
+        self._deadline.when = NEVER
+        self._interim = 0
         # A fresh connection that was opened for nothing has had no exchange (`requests` is 0), and is as good as new.
         if self._whole or not self.requests:
             self._state = IDLE

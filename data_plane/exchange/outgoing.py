@@ -1,0 +1,65 @@
+"""A request with a body, or with plugins, on its way to the upstream.
+
+The law: the head leaves when its framing is known, which is at once unless a plugin may change the body: then with the first
+piece that the plugins let go on. Until a byte of the body has left, the request can be sent again from its beginning.
+"""
+
+from __future__ import annotations
+
+from data_plane.exchange.framing import CHUNKED_LINE, chunk, length_line
+
+
+class Outgoing:
+    """`framing` is the line that the request came with; `rewritten` when that promises nothing about the body to send."""
+
+    __slots__ = ("_chunked", "_framing", "_head", "_head_sent", "_pieces", "_rewritten", "body_sent", "eos", "size")
+
+    def __init__(self, framing: bytes, rewritten: bool) -> None:
+        self._head: bytes | None = None
+        self._framing = framing
+        self._rewritten = rewritten
+        self._head_sent = False
+        self._chunked = False
+        self._pieces: list[bytes] = []
+        self.size = 0
+        self.body_sent = False
+        self.eos = False
+
+    def begin(self, head: bytes) -> None:
+        """The open head, as it is to be sent."""
+        self._head = head
+
+    def add(self, data: bytes, eos: bool) -> None:
+        self.eos = eos
+        if data:
+            self._pieces.append(data)
+            self.size += len(data)
+
+    def is_complete(self) -> bool:
+        """Everything has been taken."""
+        return self._head_sent and self.eos and not self._pieces
+
+    def take(self) -> bytes:
+        """What may be sent now, perhaps nothing."""
+        if self._head is None or (self._head_sent and not self._pieces and not self.eos):
+            return b""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        out = b""
+        if not self._head_sent:
+            framing = self._framing
+            if self._rewritten and (framing or data):
+                if not data and not self.eos:
+                    return b""
+                framing = length_line(len(data)) if self.eos else CHUNKED_LINE
+            self._head_sent = True
+            self._chunked = framing == CHUNKED_LINE
+            out = b"%b%b\r\n" % (self._head, framing)
+        self.body_sent = self.body_sent or bool(data)
+        self._pieces = []
+        self.size = 0
+        return out + (chunk(data, self.eos) if self._chunked else data)
+
+    def rewind(self) -> None:
+        """What was taken is lost, and has to go out again. Not after `body_sent`."""
+        self._head_sent = False
