@@ -35,10 +35,13 @@ PURE = (
     "shared.plugin_merge",
     "shared.proxy_wasm",
 )
-# Not part of the running host: it calls the compiler when the core is built.
-IMPURE_BY_PURPOSE = ("shared.proxy_wasm.core_build", "shared.proxy_wasm.engine", "shared.proxy_wasm.watchdog")
+# The engine's files, and nobody else, know wasmtime.
+ENGINE = ("shared.proxy_wasm.engine", "shared.proxy_wasm.instance", "shared.proxy_wasm.calls")
+# What the workers of a host share lies in LMDB; a thread watches the CPU clock; the compiler runs when the core is built.
+STATE = ("shared.proxy_wasm.state",)
+IMPURE_BY_PURPOSE = (*ENGINE, *STATE, "shared.proxy_wasm.watchdog", "shared.proxy_wasm.core_build")
 IO = {"asyncio", "socket", "ssl", "threading", "subprocess", "selectors", "signal", "wasmtime", "time", "logging"}
-IO |= {"structlog", "uvloop", "httpx", "aetcd", "grpc", "sqlite3"}
+IO |= {"structlog", "uvloop", "httpx", "aetcd", "grpc", "sqlite3", "lmdb"}
 
 STORE_ENGINES = ("shared.store.etcd", "shared.store.sqlite")
 
@@ -113,9 +116,10 @@ def test_pure_modules_do_no_io(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*SHARED, *DATA_PLANE, *CONTROL_PLANE], ids=module_name)
-def test_one_module_imports_wasmtime(path: Path) -> None:
-    if module_name(path) != "shared.proxy_wasm.engine":
-        assert "wasmtime" not in {name.split(".")[0] for name in imports(path)}
+@pytest.mark.parametrize(("library", "users"), [("wasmtime", ENGINE), ("lmdb", STATE)], ids=["wasmtime", "lmdb"])
+def test_a_library_is_known_to_its_users_only(path: Path, library: str, users: tuple[str, ...]) -> None:
+    if not within(module_name(path), users):
+        assert library not in {name.split(".")[0] for name in imports(path)}
 
 
 @pytest.mark.parametrize("path", [*DATA_PLANE, *CONTROL_PLANE], ids=module_name)
