@@ -66,8 +66,9 @@ static i32 visible(const u8 *s, u32 n) {
   return 1;
 }
 
+/* Of a final response: with an interim one in its place the client would wait for another. */
 static i32 status_valid(const u8 *s, u32 n) {
-  return n == 3 && s[0] >= '1' && s[0] <= '5' && s[1] >= '0' && s[1] <= '9' && s[2] >= '0' && s[2] <= '9';
+  return n == 3 && s[0] >= '2' && s[0] <= '5' && s[1] >= '0' && s[1] <= '9' && s[2] >= '0' && s[2] <= '9';
 }
 
 static i32 field_valid(u32 type, const u8 *name, u32 n, const u8 *value, u32 vn) {

@@ -1,4 +1,4 @@
-"""Every contract of the VM is tried over both ways of calling into it: the raw one, and the public one that stands in for it."""
+"""Every contract of the VM is tried over both ways of calling into it: the raw one, and the public one in its stead."""
 
 from __future__ import annotations
 
