@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import wasmtime
 from wasmtime import _bindings, _ffi
+from wasmtime._instance import InstanceExports
 
 from shared.proxy_wasm.failures import GuestTrap, first_line
 from shared.proxy_wasm.watchdog import Watchdog
@@ -53,7 +54,7 @@ class Core:
         self,
         store: wasmtime.Store,
         memory: wasmtime.Memory,
-        exports: wasmtime.InstanceExports,
+        exports: InstanceExports,
         watchdog: Watchdog,
         rearm: Callable[[], None],
         *,

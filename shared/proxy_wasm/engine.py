@@ -11,11 +11,12 @@ from pathlib import Path
 
 import wasmtime
 
+from shared.proxy_wasm import link
 from shared.proxy_wasm.abi import AbiVersion
 from shared.proxy_wasm.binary import CorruptModule, parse
 from shared.proxy_wasm.calls import RAW_CALL
 from shared.proxy_wasm.core_build import ensure_core
-from shared.proxy_wasm.failures import first_line
+from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.inspect import inspect
 from shared.proxy_wasm.instance import GuestModule, HostPort, Instance
 from shared.proxy_wasm.start_section import expose_start
@@ -69,7 +70,15 @@ class Engine:
         except wasmtime.WasmtimeError as error:
             raise CorruptModule(f"not a valid Wasm module: {first_line(error)}") from None
         version = next(version for version in AbiVersion if str(version) == report.abi_version)
-        return GuestModule(module, binary, version, report.allocator, start)
+        functions = {export.name: export.type for export in binary.exports if export.kind == "func"}
+        links = link.callback_links(functions, version)
+        wanted = [link.FunctionImport(item.module, item.name, item.type) for item in binary.imports]
+        try:
+            jump = link.trampolines(wanted, [export.name for export in self._core.exports])
+        except link.LinkError as error:
+            raise EngineError(str(error)) from None
+        entries, glue = (wasmtime.Module(self._engine, text) for text in (jump.wat, link.glue(links, report.allocator)))
+        return GuestModule(module, version, functions, report.allocator, start, jump, entries, links, glue)
 
     def instantiate(self, guest: GuestModule, host: HostPort, memory_bytes: int) -> Instance:
         """Nothing of the guest runs yet. Raises EngineError when it does not link or fit."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import wasmtime
+from wasmtime._instance import InstanceExports
 
 from shared.proxy_wasm import link
 from shared.proxy_wasm.abi import AbiVersion
-from shared.proxy_wasm.binary import Binary
 from shared.proxy_wasm.calls import CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES, PAGE, Core, public_call
 from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.watchdog import Watchdog
@@ -37,14 +37,20 @@ class HostPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GuestModule:
-    """A compiled plugin. Compiling is slow and may run in any thread; instances share the code. `start` is the export that
-    stands for the module's start section, if it has one."""
+    """A compiled plugin with what ties it to the core. Compiling is slow and may run in any thread; instances share the code.
+
+    `functions` are its exported functions and their types; `start` is the one that stands for its start section, if it has one.
+    """
 
     module: wasmtime.Module
-    binary: Binary
     version: AbiVersion
+    functions: Mapping[str, str]
     allocator: str
-    start: str = ""
+    start: str
+    jump: link.Trampolines
+    entries: wasmtime.Module
+    links: Mapping[str, str]
+    glue: wasmtime.Module
 
 
 class Instance:
@@ -70,8 +76,8 @@ class Instance:
         self._store.set_limits(memory_size, MAX_TABLE_ELEMENTS, instances=4, tables=8, memories=2)
         self.arm()
         try:
-            exports = self._link(wasm_engine, core, guest, host)
-        except (wasmtime.WasmtimeError, wasmtime.Trap, link.LinkError) as error:
+            exports = self._link(core, guest, host)
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             self._store.close()
             raise EngineError(first_line(error)) from None
         self.core = Core(self._store, self._memory, exports, watchdog, rearm, raw=raw)
@@ -85,22 +91,15 @@ class Instance:
         self._closed = True
         self._store.close()
 
-    def _link(
-        self, engine: wasmtime.Engine, core: wasmtime.Module, guest: GuestModule, host: HostPort
-    ) -> wasmtime.InstanceExports:
-        store = self._store
-        wanted = [link.FunctionImport(i.module, i.name, i.type) for i in guest.binary.imports]
-        jump = link.trampolines(wanted, [export.name for export in core.exports])
-        entries = wasmtime.Instance(store, wasmtime.Module(engine, jump.wat), []).exports(store)
+    def _link(self, core: wasmtime.Module, guest: GuestModule, host: HostPort) -> InstanceExports:
+        store, jump, links = self._store, guest.jump, guest.links
+        entries = wasmtime.Instance(store, guest.entries, []).exports(store)
         self._guest = wasmtime.Instance(store, guest.module, [entries[name] for name in jump.exports]).exports(store)
-        self._start = guest.start
-        self._functions = {e.name: e.type for e in guest.binary.exports if e.kind == "func"}
-        links = link.callback_links(self._functions, guest.version)
+        self._start, self._functions = guest.start, guest.functions
         self.callbacks = frozenset(name for name, kind in links.items() if kind != "stub")
         memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES)))
-        glue_module = wasmtime.Module(engine, link.glue(links, guest.allocator))
         shorts = [self._guest[name] for name in link.short_callbacks(links)]
-        glue = wasmtime.Instance(store, glue_module, [self._guest["memory"], memory, self._guest[guest.allocator], *shorts])
+        glue = wasmtime.Instance(store, guest.glue, [self._guest["memory"], memory, self._guest[guest.allocator], *shorts])
         self._memory = memory
         provided = self._host_functions(host)
         for name, export in glue.exports(store).items():
