@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from data_plane.exchange.framing import CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE, chunk, has_body, length_line, with_host
+from data_plane.exchange.framing import BODILESS, CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE, chunk, length_line, with_host
 from data_plane.exchange.messages import RequestHead, ResponseHead
 from data_plane.exchange.outgoing import Outgoing
 from data_plane.exchange.replies import reply_for
@@ -48,6 +48,8 @@ HIGH_WATER_BYTES = 64 * 1024
 PICKS = 16
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+NO_TIMEOUT = float("inf")
 
 # Who cannot take more, and who therefore is not read.
 CLIENT_BLOCKED, UPSTREAM_PAUSED, UPSTREAM_BLOCKED, CLIENT_PAUSED = 1, 2, 4, 8
@@ -103,11 +105,6 @@ class Exchange:
         """Seconds that the upstream may take to read what was sent."""
         return 0.0 if self.route is None else self.route.timeouts.send
 
-    @property
-    def read_timeout(self) -> float:
-        """Seconds that the upstream may be silent when an answer is due."""
-        return 0.0 if self.route is None else self.route.timeouts.read
-
     # Events of the client.
 
     def start(self, body: bytes, eos: bool) -> None:
@@ -115,14 +112,12 @@ class Exchange:
         self.request_done = eos
         head = self.head
         opened = head.open + self.client.forwarding.lines(head.authority, head.forwarded_for)
-        if eos and not body:
-            self._wire = opened + head.framing + b"\r\n"
-            self._send(opened)
-            return
-        self._outgoing = Outgoing(head.framing, rewritten=False)
-        self._outgoing.add(body, eos)
+        if body or not eos:
+            self._outgoing = Outgoing(head.framing, rewritten=False)
+            self._outgoing.add(body, eos)
         self._send(opened)
-        self._answer_expectation(body)
+        if not eos:
+            self._answer_expectation(body)
 
     def _answer_expectation(self, body: bytes) -> None:
         """Tell a client that waits for it to go on, once it is clear that the body will be read."""
@@ -191,7 +186,10 @@ class Exchange:
     def upstream_response(self, response: ResponseHead, body: bytes, eos: bool) -> None:
         """The final head, with the first bytes of the body; `eos` when that is all of it."""
         self.state = RESPONDING
-        if eos:
+        if eos and self._outgoing is None and self.conn is not None:
+            self.conn.release()
+            self.conn = None
+        elif eos:
             self._let_go()
         self._begin_response(response.open, response.status, response.length, response.framing, body, eos)
 
@@ -232,16 +230,22 @@ class Exchange:
             self._fail("no_nodes")
             return
         request = self.head
-        outgoing = self._outgoing
         if upstream.pass_host != "pass" or not request.authority:
             head = self._address(head, upstream, node)
-            if outgoing is None:
-                self._wire = head + request.framing + b"\r\n"
-        if outgoing is not None:
+        outgoing = self._outgoing
+        if outgoing is None:
+            self._wire = head + request.framing + b"\r\n"
+        else:
             outgoing.begin(head)
         conn = self.serving.pool.take(node, outgoing is not None or request.method not in IDEMPOTENT)
         if conn is None:
             self._connect(node, upstream)
+        elif outgoing is None:
+            # As `_use` does it: most requests come this way.
+            self.node = node
+            self.state = WAITING
+            self.conn = conn
+            conn.begin(self, self._wire, route.timeouts.read)
         else:
             self.node = node
             self._use(conn)
@@ -273,11 +277,14 @@ class Exchange:
         self.conn = conn
         outgoing = self._outgoing
         if outgoing is None:
-            conn.begin(self, self._wire, complete=True)
+            conn.begin(self, self._wire, self._read_timeout())
         else:
             data = outgoing.take()
-            conn.begin(self, data, outgoing.is_complete())
+            conn.begin(self, data, self._read_timeout() if outgoing.is_complete() else 0.0)
             self._regulate_request()
+
+    def _read_timeout(self) -> float:
+        return NO_TIMEOUT if self.route is None else self.route.timeouts.read
 
     def _may_repeat(self, conn: UpstreamPort) -> bool:
         unsent = self._outgoing is None or not self._outgoing.body_sent
@@ -302,7 +309,7 @@ class Exchange:
             if data:
                 conn.send(data)
             if outgoing.is_complete():
-                conn.await_response()
+                conn.await_response(self._read_timeout())
         self._regulate_request()
 
     def _regulate_request(self) -> None:
@@ -346,7 +353,7 @@ class Exchange:
         """
         request = self.head
         keep_alive = request.keep_alive and self.request_done and not self.serving.draining
-        if not has_body(request.method, status):
+        if status in BODILESS or request.method == b"HEAD":
             data = b""
             if length < 0 or status == 204:
                 framing = b""

@@ -10,6 +10,8 @@ import re
 
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+# Final statuses of responses that end with their head, whatever their fields say.
+BODILESS = frozenset({204, 304})
 CLOSE_LINE = b"Connection: close\r\n"
 KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
 
@@ -21,7 +23,7 @@ def length_line(length: int) -> bytes:
 
 
 def chunk(data: bytes, eos: bool) -> bytes:
-    """The data as one chunk, with the last chunk when it is the end; an empty piece makes no chunk, as that would end the body."""
+    """The data as one chunk, and the last chunk when it is the end; an empty piece makes none, since that would be the end."""
     if not data:
         return LAST_CHUNK if eos else b""
     if eos:
@@ -30,8 +32,8 @@ def chunk(data: bytes, eos: bool) -> bytes:
 
 
 def has_body(method: bytes, status: int) -> bool:
-    """Whether a response to this method with this status has a body at all (RFC 9112 section 6.3)."""
-    return method != b"HEAD" and status >= 200 and status != 204 and status != 304
+    """Whether a final response to this method with this status has a body at all (RFC 9112 section 6.3)."""
+    return method != b"HEAD" and status not in BODILESS
 
 
 def with_host(head: bytes, authority: bytes) -> bytes:

@@ -45,13 +45,16 @@ class UpstreamPort(Protocol):
 
     reused: bool
 
-    def begin(self, exchange: Exchange, data: bytes, complete: bool) -> None:
-        """Send a request's beginning, perhaps all of it; from now on the exchange is told what happens."""
+    def begin(self, exchange: Exchange, data: bytes, read_timeout: float) -> None:
+        """Send a request's beginning; from now on the exchange is told what happens.
+
+        With a `read_timeout` that is all of the request, and the upstream may not be silent for so many seconds.
+        """
 
     def send(self, data: bytes) -> None: ...
 
-    def await_response(self) -> None:
-        """The request is complete: from now on the upstream may not be silent for longer than the read timeout."""
+    def await_response(self, read_timeout: float) -> None:
+        """The request is complete now."""
 
     def pause_reading(self) -> None: ...
 

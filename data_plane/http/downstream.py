@@ -34,6 +34,10 @@ _CR = 13
 HEAD, LENGTH, CHUNKS, WAIT, LINGER, CLOSED = range(6)
 
 
+# The one after these is the last of its connection.
+MOST_REQUESTS = limits.CONNECTION_REQUESTS - 1
+
+
 class ClientConnection(asyncio.Protocol):
     """One per accepted connection; it is also its exchanges' ClientPort."""
 
@@ -261,7 +265,18 @@ class ClientConnection(asyncio.Protocol):
         except HeadError as error:
             self._refuse(error.kind)
         else:
-            self._begin(request, data, end)
+            if request.length or not self._complete or end < len(data) or self._requests >= MOST_REQUESTS:
+                self._begin(request, data, end)
+                return
+            # As `_begin` does it: most requests are a head and nothing more.
+            self._requests += 1
+            self._state = WAIT
+            self._buffer = b""
+            self._deadline.when = NEVER
+            gateway = self._gateway
+            gateway.counters.requests += 1
+            exchange = self._exchange = open_exchange(gateway, self, request)
+            exchange.start(b"", True)
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
         for _ in range(limits.EMPTY_LINES):
@@ -300,7 +315,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, request: RequestHead, data: bytes, end: int) -> None:
         self._requests += 1
-        if self._requests >= limits.CONNECTION_REQUESTS:
+        if self._requests > MOST_REQUESTS:
             request.keep_alive = False
         length = request.length
         body = data[end:]

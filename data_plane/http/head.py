@@ -39,10 +39,11 @@ def _field_lines(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
 _SPECIAL = _field_lines(_HOP_BY_HOP + _OF_GATEWAY)
 _SPECIAL_OF_RESPONSE = _field_lines(_HOP_BY_HOP)
 
-# A target whose path is normal already: no escape, no empty or dot-led segment, no backslash or parameter.
-_PLAIN_LINE = re.compile(
-    rb"([A-Z-]+) ((?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?)(?:\?[!-\"$-~]*)?)"
-    rb" HTTP/1\.([01])(?=\r\n)"
+# The head that most clients send: a path that is normal already (no escape, no empty or dot-led segment, no backslash or
+# parameter), HTTP/1.1, and Host first.
+_PLAIN = re.compile(
+    rb"([A-Z-]+) (?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?)(?:\?[!-\"$-~]*)?"
+    rb" HTTP/1\.1\r\nHost: ([!-~]+)(?=\r\n)"
 )
 _LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])(?=\r\n)")
 _ORIGIN = re.compile(rb"(/[!-\"$->@-~]*)(\?[!-\"$-~]*)?")
@@ -50,8 +51,14 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[!-\"$->@-~]*)?(\?[!-\"$-~]*)?", r
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [^\r\n]*)?(?=\r\n)")
 
 
-# Looked up rather than converted: a status has three digits and nothing that int() would forgive.
-_STATUSES = {b"%d" % status: status for status in range(100, 1000)}
+# Looked up rather than converted: a status has three digits, and nothing that int() would forgive.
+_STATUS_LINES = {b"HTTP/1.1 %d " % status: status for status in range(100, 1000)}
+# 19 digits are more than any disk has bytes, and below the 2^64 where receivers wrap.
+LENGTH_DIGITS = 19
+
+
+# A head of this size has neither too many fields (of 4 bytes at least, line end included) nor too long a target.
+SMALL_HEAD = FIELDS * 4
 
 
 class HeadError(ValueError):
@@ -64,56 +71,58 @@ class HeadError(ValueError):
 
 def parse_request(head: bytes) -> RequestHead:
     """`head` is the raw head up to and with the last field's CR LF; raises HeadError."""
-    line = _PLAIN_LINE.match(head)
-    if line is None:
-        return _parse_unusual(head)
-    method, target, path, minor = line.groups()
-    if len(head) > FIELDS * 4:
-        _check_sizes(head, target, FIELDS)
-    parts = _SPECIAL.split(head)
-    if len(parts) == 4 and parts[1] == b"Host" and minor == b"1":
+    plain = _PLAIN.match(head)
+    if plain is None or (len(head) > SMALL_HEAD and (len(head) > TARGET_BYTES or head.count(b"\r\n") > FIELDS)):
+        return _parse_in_full(head)
+    method, path, authority = plain.groups()
+    if _SPECIAL.search(head, plain.end()) is None:
         # Nothing is to be taken out: the head as it came is the open head.
-        authority = parts[2].rstrip(b" \t")
-        return RequestHead(method, path, authority, _host(authority), 1, head)
-    return _assemble(method, target, path, b"", minor, line.end(), parts)
+        try:
+            return RequestHead(method, path, authority, host_of(authority), 1, head)
+        except AuthorityError as error:
+            raise HeadError("bad_host") from error
+    line = head[: plain.start(3) - len(b"\r\nHost: ")]
+    return _assemble(method, line, path, b"", 1, _SPECIAL.split(head), len(line))
 
 
-def _parse_unusual(head: bytes) -> RequestHead:
-    """Everything but a plain path."""
+def _parse_in_full(head: bytes) -> RequestHead:
     line = _LINE.match(head)
     if line is None:
         raise HeadError("bad_request")
     method, target, major, minor = line.groups()
     if major != b"1" or minor not in b"01":
         raise HeadError("version_unknown")
-    _check_sizes(head, target, FIELDS)
+    if len(target) > TARGET_BYTES:
+        raise HeadError("target_too_long")
+    # The start line's CR LF is counted as well.
+    if head.count(b"\r\n") - 1 > FIELDS:
+        raise HeadError("head_too_large")
     if method == b"CONNECT":
         raise HeadError("method_refused")
     target, path, named = _target(method, target)
-    return _assemble(method, target, path, named, minor, line.end(), _SPECIAL.split(head))
+    start_line = b"%b %b HTTP/1.1" % (method, target)
+    return _assemble(method, start_line, path, named, 1 if minor == b"1" else 0, _SPECIAL.split(head), line.end())
 
 
 def _assemble(
-    method: bytes, target: bytes, path: bytes, named: bytes, minor: bytes, line_end: int, parts: list[bytes]
+    method: bytes, start_line: bytes, path: bytes, named: bytes, minor: int, parts: list[bytes], line_end: int
 ) -> RequestHead:
-    """The request from the parts of its head: text, name, value, text, name, value ... text."""
+    """The request from the parts of its head (text, name, value, text, name, value ... text), its start line replaced."""
     special: dict[bytes, list[bytes]] = {}
     for index in range(1, len(parts), 3):
         special.setdefault(parts[index].lower(), []).append(parts[index + 1].rstrip(b" \t"))
-    version = 1 if minor == b"1" else 0
-    authority = _authority(special, named, version)
+    authority = _authority(special.pop(b"host", None), named, minor)
     host = _host(authority) if authority else b""
     parts[0] = parts[0][line_end:]
     fields = b"".join(parts[::3])
-    keep_alive = version == 1
-    connection = special.get(b"connection")
+    keep_alive = minor == 1
+    connection = special.pop(b"connection", None)
     if connection is not None:
-        keep_alive, fields = _connection(connection, version, fields)
+        keep_alive, fields = _connection(connection, minor, fields)
     host_line = b"\r\nHost: " + authority if authority else b""
-    opened = b"%b %b HTTP/1.1%b%b" % (method, target, host_line, fields)
-    request = RequestHead(method, path, authority, host, version, opened)
+    request = RequestHead(method, path, authority, host, minor, b"".join((start_line, host_line, fields)))
     request.keep_alive = keep_alive
-    if len(special) > 2 or connection is None:
+    if special:
         _apply_special(request, special)
     return request
 
@@ -141,14 +150,6 @@ def _target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes]:
     return path + (query or b""), path, named
 
 
-def _check_sizes(head: bytes, target: bytes, fields: int) -> None:
-    if len(target) > TARGET_BYTES:
-        raise HeadError("target_too_long")
-    # The start line's CR LF is counted as well.
-    if head.count(b"\r\n") - 1 > fields:
-        raise HeadError("head_too_large")
-
-
 def _host(authority: bytes) -> bytes:
     try:
         return host_of(authority)
@@ -156,9 +157,8 @@ def _host(authority: bytes) -> bytes:
         raise HeadError("bad_host") from error
 
 
-def _authority(special: dict[bytes, list[bytes]], named: bytes, minor: int) -> bytes:
+def _authority(hosts: list[bytes] | None, named: bytes, minor: int) -> bytes:
     """The one authority of a request: exactly one Host (1.0 may have none), and an absolute target must agree with it."""
-    hosts = special.get(b"host")
     if hosts is None:
         if minor == 0:
             return named
@@ -195,14 +195,16 @@ def _apply_special(request: RequestHead, special: dict[bytes, list[bytes]]) -> N
 
 
 def _content_length(values: list[bytes]) -> int:
-    # 19 digits are above any disk and below the 2^64 where receivers wrap; isdigit() because int() takes `+5` and `1_0`.
-    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 19:
+    # isdigit() because int() takes `+5` and `1_0`.
+    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > LENGTH_DIGITS:
         raise HeadError("bad_framing")
     return int(values[0])
 
 
 def _connection(values: list[bytes], minor: int, fields: bytes) -> tuple[bool, bytes]:
     """(whether the connection persists, the fields without those that Connection names)."""
+    if values == [b"keep-alive"]:
+        return True, fields
     tokens = {token.strip(b" \t").lower() for value in values for token in value.split(b",")}
     keep_alive = b"close" not in tokens and (minor == 1 or b"keep-alive" in tokens)
     named = tokens - {b"close", b"keep-alive", b"upgrade", b"te", b""}
@@ -214,10 +216,10 @@ def _connection(values: list[bytes], minor: int, fields: bytes) -> tuple[bool, b
 
 def parse_response(head: bytes) -> ResponseHead:
     """`head` as for `parse_request`, of a final response or of one that precedes it (1xx); raises HeadError."""
-    status = _STATUSES.get(head[9:12])
     parts = _SPECIAL_OF_RESPONSE.split(head)
     minor = 1
-    if status is None or head[12:13] != b" " or not head.startswith(b"HTTP/1.1 "):
+    status = _STATUS_LINES.get(head[:13])
+    if status is None:
         status, minor = _unusual_status_line(head, parts)
     if len(head) > RESPONSE_FIELDS * 4 and head.count(b"\r\n") - 1 > RESPONSE_FIELDS:
         raise HeadError("upstream_bad_response")
@@ -225,15 +227,12 @@ def parse_response(head: bytes) -> ResponseHead:
     for index in range(1, len(parts), 3):
         name = parts[index]
         value = parts[index + 1]
-        if name == b"Content-Length" and response.length == UNTIL_CLOSE and value.isdigit() and len(value) < 20:
+        # As most servers write them; `_RESPONSE_FIELDS` has the whole rules.
+        if name == b"Content-Length" and response.length == UNTIL_CLOSE and value.isdigit() and len(value) <= LENGTH_DIGITS:
             response.length = int(value)
             response.framing = b"Content-Length: " + value + b"\r\n"
-        elif value != b"keep-alive" or name != b"Connection":
-            apply = _RESPONSE_FIELDS.get(name.lower())
-            if apply is not None:
-                apply(response, value.rstrip(b" \t"), minor)
-        elif minor == 0:
-            response.keep_alive = True
+        elif value != b"keep-alive" or name != b"Connection" or minor == 0:
+            _RESPONSE_FIELDS.get(name.lower(), _drop)(response, value.rstrip(b" \t"), minor)
     return response
 
 
@@ -248,13 +247,10 @@ def _unusual_status_line(head: bytes, parts: list[bytes]) -> tuple[int, int]:
 
 
 def _response_length(response: ResponseHead, value: bytes, minor: int) -> None:
-    if response.length != UNTIL_CLOSE:
+    if response.length != UNTIL_CLOSE or not value.isdigit() or len(value) > LENGTH_DIGITS:
         raise HeadError("upstream_bad_response")
-    try:
-        response.length = _content_length([value])
-    except HeadError as error:
-        raise HeadError("upstream_bad_response") from error
-    response.framing = length_line(response.length)
+    response.length = int(value)
+    response.framing = b"Content-Length: " + value + b"\r\n"
 
 
 def _response_coding(response: ResponseHead, value: bytes, minor: int) -> None:
@@ -267,6 +263,10 @@ def _response_coding(response: ResponseHead, value: bytes, minor: int) -> None:
 def _response_connection(response: ResponseHead, value: bytes, minor: int) -> None:
     keep_alive, response.open = _connection([value], minor, response.open)
     response.keep_alive = keep_alive if minor == 0 else response.keep_alive and keep_alive
+
+
+def _drop(response: ResponseHead, value: bytes, minor: int) -> None:
+    """A field of this hop that says nothing to this gateway."""
 
 
 _RESPONSE_FIELDS: dict[bytes, Callable[[ResponseHead, bytes, int], None]] = {

@@ -39,16 +39,6 @@ class NodePool:
     def __len__(self) -> int:
         return len(self.idle)
 
-    def put(self, conn: UpstreamConnection) -> None:
-        keepalive = self.keepalive
-        if conn.requests >= keepalive.requests or keepalive.size <= 0:
-            conn.close()
-            return
-        conn.idle_since = self.now
-        self.idle.append(conn)
-        if len(self.idle) > keepalive.size:
-            self.idle.popleft().close()
-
     def forget(self, conn: UpstreamConnection) -> None:
         if conn in self.idle:
             self.idle.remove(conn)

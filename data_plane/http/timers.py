@@ -1,7 +1,7 @@
 """One deadline per connection that costs nothing to move.
 
-The law: a request moves `when` and touches no timer. The timer that was set for an earlier deadline fires, sees that the deadline
-has moved, and sets itself again; only a deadline nearer than the timer's own sets a new one. So a busy connection sets one timer
+The law: a request moves `when` and touches no timer. The timer that was set for an earlier deadline fires, sees that it has
+moved, and sets itself again; only a deadline nearer than the timer's own sets a new one. So a busy connection sets one timer
 per timeout, not one per request, and a deadline is never missed.
 """
 

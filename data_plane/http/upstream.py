@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpResponseParser
 
-from data_plane.exchange.framing import has_body
+from data_plane.exchange.framing import BODILESS
 from data_plane.exchange.messages import CHUNKED, ResponseHead
 from data_plane.http.chunked import ChunkedError, ChunkedReader
 from data_plane.http.head import HeadError, parse_response
@@ -83,23 +83,24 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's UpstreamPort.
 
-    def begin(self, exchange: Exchange, data: bytes, complete: bool) -> None:
+    def begin(self, exchange: Exchange, data: bytes, read_timeout: float) -> None:
         self.exchange = exchange
         self.requests += 1
         self._state = HEAD
-        if data:
-            self._transport.write(data)
-        if complete:
-            self._read_timeout = exchange.read_timeout
-            self._deadline.set(self._read_timeout)
+        self._interim = 0
+        self._transport.write(data)
+        if read_timeout:
+            self._read_timeout = read_timeout
+            self._deadline.set(read_timeout)
+        else:
+            self._read_timeout = NEVER
 
     def send(self, data: bytes) -> None:
         self._transport.write(data)
 
-    def await_response(self) -> None:
-        if self.exchange is not None:
-            self._read_timeout = self.exchange.read_timeout
-            self._deadline.set(self._read_timeout)
+    def await_response(self, read_timeout: float) -> None:
+        self._read_timeout = read_timeout
+        self._deadline.set(read_timeout)
 
     def pause_reading(self) -> None:
         if self._state != CLOSED and self._reading:
@@ -118,18 +119,24 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = None
         if self._state == CLOSED:
             return
+        # A fresh connection that was opened for nothing has had no exchange (`requests` is 0), and is as good as new.
+        if not self._whole and self.requests:
+            self.close()
+            return
         if not self._reading:
             self.resume_reading()
-        self._read_timeout = NEVER
         self._deadline.when = NEVER
-        self._interim = 0
-        # A fresh connection that was opened for nothing has had no exchange (`requests` is 0), and is as good as new.
-        if self._whole or not self.requests:
-            self._state = IDLE
-            self.reused = True
-            self._pool.put(self)
-        else:
+        self._state = IDLE
+        self.reused = True
+        pool = self._pool
+        keepalive = pool.keepalive
+        if self.requests >= keepalive.requests:
             self.close()
+            return
+        self.idle_since = pool.now
+        pool.idle.append(self)
+        if len(pool.idle) > keepalive.size:
+            pool.idle.popleft().close()
 
     def close(self) -> None:
         self.exchange = None
@@ -207,18 +214,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer = b""
         end = data.find(_HEAD_END)
         try:
-            if end < 0:
-                self._read_partial_head(data)
-                return
-            if end > RESPONSE_HEAD_BYTES:
-                raise HeadError("upstream_bad_response")
-            fed = self._fed
-            self._fed = 0
-            response = parse_response(data[: end + 2])
-            if response.status < 200:
-                self._read_interim(response.status, data, fed, end + 4)
+            if 0 <= end <= RESPONSE_HEAD_BYTES:
+                response = parse_response(data[: end + 2])
+                if response.status < 200:
+                    self._read_interim(response.status, data, end + 4)
+                else:
+                    self._read_response(response, data, end + 4)
             else:
-                self._read_response(response, data, fed, end + 4)
+                self._read_partial_head(data)
         except (HeadError, HttpParserError):
             self._lost("upstream_bad_response")
 
@@ -231,51 +234,61 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = data
         self._touch()
 
-    def _read_response(self, response: ResponseHead, data: bytes, fed: int, start: int) -> None:
+    def _read_response(self, response: ResponseHead, data: bytes, start: int) -> None:
         """What lies behind the head depends on what the head says: feed llhttp this one message and no more."""
         exchange = self.exchange
         if exchange is None:
             return
-        length = response.length
-        size = len(data)
-        bodiless = not has_body(exchange.head.method, response.status)
-        if bodiless:
-            length = 0
-        if length >= 0:
-            end = start + length
-            self._complete = False
-            self._parser.feed_data(data[fed:end])
-            if bodiless and not self._complete:
-                # llhttp does not know that the request was HEAD, and waits for the body.
-                self._parser = HttpResponseParser(self)
-            elif self._complete is not (size >= end):
-                raise HttpParserError("llhttp sees another end of the message")
-            if size >= end:
-                self._whole = response.keep_alive and size == end
-                self._state = IDLE
-                exchange.upstream_response(response, data[start:end], True)
-                return
-            self._state = LENGTH
-            self._remaining = end - size
-            self._touch()
-            exchange.upstream_response(response, data[start:], False)
+        bodiless = response.status in BODILESS or exchange.head.method == b"HEAD"
+        length = 0 if bodiless else response.length
+        if length < 0:
+            self._read_open_ended(exchange, response, data, start)
             return
-        self._parser.feed_data(data[fed:start])
-        self._parser = HttpResponseParser(self)
+        size = len(data)
+        end = start + length
+        fed = self._fed
+        self._fed = 0
+        self._complete = False
+        self._parser.feed_data(data if size == end and not fed else data[fed:end])
+        if self._complete is not (size >= end):
+            if not bodiless:
+                raise HttpParserError("llhttp sees another end of the message")
+            # It does not know that the request was HEAD, and waits for the body.
+            self._parser = HttpResponseParser(self)
+        if size >= end:
+            self._whole = response.keep_alive and size == end
+            self._state = IDLE
+            exchange.upstream_response(response, data[start:end], True)
+            return
+        self._state = LENGTH
+        self._whole = response.keep_alive
+        self._remaining = end - size
         self._touch()
-        if length == CHUNKED:
-            self._whole = response.keep_alive
-            self._begin_chunks(response, data[start:])
-        else:
+        exchange.upstream_response(response, data[start:], False)
+
+    def _read_open_ended(self, exchange: Exchange, response: ResponseHead, data: bytes, start: int) -> None:
+        """Chunks, or a body that ends with the connection: llhttp sees the head here, the chunks in their reader."""
+        self._parser.feed_data(data[self._fed : start])
+        self._parser = HttpResponseParser(self)
+        self._fed = 0
+        self._touch()
+        if response.length != CHUNKED:
             self._state = REST
             exchange.upstream_response(response, data[start:], False)
+            return
+        self._state = CHUNKS
+        self._whole = response.keep_alive
+        self._chunks = ChunkedReader()
+        body, done = self._take_chunks(self._chunks, data[start:])
+        exchange.upstream_response(response, body, done)
 
-    def _read_interim(self, status: int, data: bytes, fed: int, start: int) -> None:
+    def _read_interim(self, status: int, data: bytes, start: int) -> None:
         self._interim += 1
         if status == 101 or self._interim > INTERIM_RESPONSES:
             # Nothing was upgraded, as no Upgrade is ever sent.
             raise HeadError("upstream_bad_response")
-        self._parser.feed_data(data[fed:start])
+        self._parser.feed_data(data[self._fed : start])
+        self._fed = 0
         if len(data) > start:
             self._read_head(data[start:])
 
@@ -298,42 +311,32 @@ class UpstreamConnection(asyncio.Protocol):
             self._touch()
             exchange.upstream_body(data, False)
             return
-        self._whole = size == remaining
+        self._whole = self._whole and size == remaining
         self._finish(data[:remaining])
 
-    def _begin_chunks(self, response: ResponseHead, data: bytes) -> None:
-        exchange = self.exchange
-        self._state = CHUNKS
-        reader = self._chunks = ChunkedReader()
+    def _take_chunks(self, reader: ChunkedReader, data: bytes) -> tuple[bytes, bool]:
         try:
             body, done, rest = reader.feed(data)
         except ChunkedError as error:
             raise HeadError("upstream_bad_response") from error
-        if exchange is None:
-            return
         if done:
             self._state = IDLE
             self._chunks = None
             self._whole = self._whole and not rest
-        exchange.upstream_response(response, body, done)
+        return body, done
 
     def _read_chunks(self, data: bytes) -> None:
         reader = self._chunks
         if reader is None or self.exchange is None:
             return
         try:
-            body, done, rest = reader.feed(data)
-        except ChunkedError:
+            body, done = self._take_chunks(reader, data)
+        except HeadError:
             self._lost("upstream_bad_response")
             return
-        if done:
-            self._chunks = None
-            self._whole = self._whole and not rest
-            self._finish(body)
-        else:
-            self._touch()
-            if body:
-                self.exchange.upstream_body(body, False)
+        self._touch()
+        if body or done:
+            self.exchange.upstream_body(body, done)
 
     def _finish(self, data: bytes) -> None:
         exchange = self.exchange
