@@ -81,7 +81,10 @@ class Tables:
 
 
 class Environment:
-    """`read()` and `write()` begin transactions, to be used with `with`: an exception inside undoes everything."""
+    """`read()` and `write()` begin transactions, to be used with `with`: an exception inside undoes everything.
+
+    All workers that open a directory give it the same `map_size`.
+    """
 
     __slots__ = ("_failures", "_last_failure", "_lmdb", "directory", "room", "tables")
 
@@ -147,7 +150,11 @@ class Environment:
 
     def release_dead_readers(self) -> int:
         """A worker killed while it read would keep its view of the past alive, and its pages from being used again."""
-        return self._lmdb.reader_check()
+        try:
+            return self._lmdb.reader_check()
+        except lmdb.Error as error:
+            self.failed(error)
+            return 0
 
     def close(self) -> None:
         self._lmdb.close()

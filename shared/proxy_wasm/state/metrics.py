@@ -49,15 +49,15 @@ class Stat:
 
 
 class WorkerMetrics:
-    """All stats of one worker."""
+    """All stats of one worker. `changed` is the one set of stats to be flushed: whoever counts adds to it."""
 
-    __slots__ = ("_changed", "_environment", "_stats", "_worker")
+    __slots__ = ("_environment", "_stats", "_worker", "changed")
 
     def __init__(self, environment: Environment, worker: Worker) -> None:
         self._environment = environment
         self._worker = worker
         self._stats: dict[tuple[MetricKind, bytes], Stat] = {}
-        self._changed: set[Stat] = set()
+        self.changed: set[Stat] = set()
 
     def stat(self, kind: MetricKind, name: bytes) -> Stat | None:
         """The one stat of this kind and name; None when there are too many."""
@@ -65,13 +65,8 @@ class WorkerMetrics:
         if stat is None and len(self._stats) < STATS_PER_WORKER:
             stat = self._stats[kind, name] = Stat(kind, name)
             # A stat shows on the page, with 0, before it first counts.
-            self._changed.add(stat)
+            self.changed.add(stat)
         return stat
-
-    def change(self, stat: Stat) -> list[int]:
-        """The numbers, to be changed by the caller."""
-        self._changed.add(stat)
-        return stat.numbers
 
     def value(self, stat: Stat) -> int:
         """A counter's total on this host, as far as the others have flushed; a gauge as this worker set it."""
@@ -81,32 +76,33 @@ class WorkerMetrics:
 
     def flush(self) -> Status:
         """Writes what changed since the last flush; what cannot be written stays for the next."""
-        changed, table = list(self._changed), self._environment.tables.metrics
+        changed, table = list(self.changed), self._environment.tables.metrics
         try:
             for start in range(0, len(changed), FLUSH_BATCH):
                 batch = changed[start : start + FLUSH_BATCH]
                 with self._environment.write() as txn:
                     for stat in batch:
                         store(txn, table, self._worker.number, stat.key, stat.numbers, stat.name)
-                self._changed.difference_update(batch)
+                self.changed.difference_update(batch)
         except lmdb.Error as error:
             return self._environment.failed(error)
         return Status.OK
 
     def statistics(self) -> dict[str, int]:
-        return {"stats": len(self._stats), "stats_limit": STATS_PER_WORKER, "unflushed": len(self._changed)}
+        return {"stats": len(self._stats), "stats_limit": STATS_PER_WORKER, "unflushed": len(self.changed)}
 
     def __repr__(self) -> str:
-        return f"<WorkerMetrics of {self._worker!r} stats={len(self._stats)} unflushed={len(self._changed)}>"
+        return f"<WorkerMetrics of {self._worker!r} stats={len(self._stats)} unflushed={len(self.changed)}>"
 
 
 class PluginMetrics:
     """The metric functions of one plugin's VM. Lives as long as the VM: a rebuilt VM defines its metrics again."""
 
-    __slots__ = ("_ids", "_last", "_metrics", "_stats")
+    __slots__ = ("_changed", "_ids", "_last", "_metrics", "_stats")
 
     def __init__(self, metrics: WorkerMetrics) -> None:
         self._metrics = metrics
+        self._changed = metrics.changed
         self._stats: dict[int, Stat] = {}
         self._ids: dict[Stat, int] = {}
         self._last = [int(kind) for kind in MetricKind]
@@ -135,7 +131,8 @@ class PluginMetrics:
             return Status.NOT_FOUND
         if stat.kind is MetricKind.HISTOGRAM or (stat.kind is MetricKind.COUNTER and delta <= 0):
             return Status.BAD_ARGUMENT
-        self._metrics.change(stat)[0] += delta
+        self._changed.add(stat)
+        stat.numbers[0] += delta
         return Status.OK
 
     def record(self, metric: int, value: int) -> Status:
@@ -143,13 +140,14 @@ class PluginMetrics:
         stat = self._stats.get(metric)
         if stat is None:
             return Status.NOT_FOUND
-        numbers, value = self._metrics.change(stat), value & U64_MASK
+        self._changed.add(stat)
+        value &= U64_MASK
         if stat.kind is MetricKind.COUNTER:
-            numbers[0] += value
+            stat.numbers[0] += value
         elif stat.kind is MetricKind.GAUGE:
-            numbers[0] = signed(value)
+            stat.numbers[0] = signed(value)
         else:
-            add_sample(numbers, value)
+            add_sample(stat.numbers, value)
         return Status.OK
 
     def get(self, metric: int) -> tuple[Status, int]:

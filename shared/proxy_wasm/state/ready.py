@@ -56,13 +56,21 @@ class ReadyTables:
             return False
         return self._announce_what_is_left(queue) is not None
 
-    def notify(self, queue: int, events: int = 1) -> Registrant:
-        """Counts events for the queue's registrant, who is to be woken after the commit."""
+    def notify(self, queue: int) -> Registrant | None:
+        """Counts an event for the queue's registrant; returns whom to wake after the commit.
+
+        None: nobody is there, or somebody who has been woken and has not taken the event before.
+        """
         target = self._target(queue)
+        return None if self._count(target, queue, 1) or target == UNCLAIMED else target
+
+    def _count(self, target: Registrant, queue: int, events: int) -> int:
+        """Adds to a row; returns what it held."""
         address = _ADDRESS.pack(*target, queue)
-        count = self._txn.get(address, db=self._tables.ready)
-        self._txn.put(address, U64.pack((U64.unpack(count)[0] if count else 0) + events), db=self._tables.ready)
-        return target
+        held = self._txn.get(address, db=self._tables.ready)
+        count: int = U64.unpack(held)[0] if held else 0
+        self._txn.put(address, U64.pack(count + events), db=self._tables.ready)
+        return count
 
     def take(self, worker: int, limit: int) -> tuple[list[tuple[int, int]], bool]:
         """About `limit` events of this worker, as (owner, queue), and whether there are more.
@@ -94,7 +102,7 @@ class ReadyTables:
             self._forget(queue, Registrant(gone, token))
         for address in waiting:
             self._txn.delete(_ADDRESS.pack(*address), db=self._tables.ready)
-        heirs = (self._announce_what_is_left(queue) for queue in sorted(told | {queue for _, _, queue in waiting}))
+        heirs = [self._announce_what_is_left(queue) for queue in sorted(told | {queue for _, _, queue in waiting})]
         return {heir.worker for heir in heirs if heir is not None and heir != UNCLAIMED}
 
     def drop(self, queue: int) -> None:
@@ -112,7 +120,11 @@ class ReadyTables:
         _, first, following, _ = QUEUE.unpack(record)
         announced = sum(self._events_of(queue).values())
         silent: int = following - first - announced
-        return self.notify(queue, silent) if silent > 0 else None
+        if silent <= 0:
+            return None
+        target = self._target(queue)
+        self._count(target, queue, silent)
+        return target
 
     def _events_of(self, queue: int) -> dict[bytes, int]:
         """There are as many rows as registrants with undelivered events: few."""

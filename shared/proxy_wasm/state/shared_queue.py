@@ -36,13 +36,14 @@ _QUEUE_LIMIT: Final = 1 << 32
 class SharedQueues:
     """Queues as this worker's plugins see them. `owner` is the caller's token for a plugin context, a u64."""
 
-    __slots__ = ("_bytes", "_environment", "_items", "_worker")
+    __slots__ = ("_bytes", "_environment", "_found_dead", "_items", "_worker")
 
     def __init__(
         self, environment: Environment, worker: Worker, queue_items: int = QUEUE_ITEMS, queue_bytes: int = QUEUE_BYTES
     ) -> None:
         self._environment = environment
         self._worker = worker
+        self._found_dead = False
         self._items = queue_items
         self._bytes = queue_bytes
 
@@ -93,7 +94,7 @@ class SharedQueues:
                 target = ReadyTables(self._environment, txn).notify(queue)
         except lmdb.Error as error:
             return self._environment.failed(error)
-        if target.worker:
+        if target is not None:
             self._wake({target.worker})
         return Status.OK
 
@@ -124,6 +125,9 @@ class SharedQueues:
         When more are waiting the descriptor is readable again at once. Also to be called on a slow timer.
         """
         self._worker.drain()
+        if self._found_dead:
+            self._found_dead = False
+            bury(self._environment, self._worker)
         try:
             with self._environment.read() as txn:
                 if next(rows(txn, self._environment.tables.ready, U64.pack(self._worker.number)), None) is None:
@@ -184,10 +188,12 @@ class SharedQueues:
         return Registrant(self._worker.number, owner)
 
     def _wake(self, workers: Iterable[int]) -> None:
-        """A worker that turns out to be dead leaves its events to others, now rather than at the next census."""
-        dead = [number for number in workers if not self._worker.wake(number)]
-        if dead:
-            bury(self._environment, self._worker)
+        """One that turns out to be dead is buried in `take_ready`: that takes longer than the guest that calls may be kept."""
+        for number in workers:
+            if not self._worker.wake(number):
+                self._found_dead = True
+        if self._found_dead:
+            self._worker.wake(self._worker.number)
 
     def statistics(self) -> dict[str, int]:
         with self._environment.read() as txn:

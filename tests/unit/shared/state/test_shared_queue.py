@@ -269,15 +269,22 @@ def test_what_a_worker_took_before_it_died_is_told_again(
     assert queues.take_ready() == [(1, queue)] * 2
 
 
-def test_an_enqueue_that_finds_its_registrant_dead_tells_the_next(
-    queues: SharedQueues, others: SharedQueues, other: Worker
+def test_a_worker_that_finds_a_registrant_dead_tells_the_next(
+    environment: Environment, queues: SharedQueues, others: SharedQueues, other: Worker
 ) -> None:
     queue = registered(queues, 1)
     registered(others, 2)
     other.close()
-    assert queues.enqueue(queue, b"x") is Status.OK
+    finder = Worker(environment)
+    found = SharedQueues(environment, finder)
+    assert found.enqueue(queue, b"x") is Status.OK
+    assert not awake(queues)
+    assert awake(found)
+    assert found.take_ready() == []
+    assert not awake(found)
     assert awake(queues)
     assert queues.take_ready() == [(1, queue)]
+    finder.close()
 
 
 def test_a_dead_workers_events_wait_when_nobody_is_left(
@@ -287,11 +294,20 @@ def test_a_dead_workers_events_wait_when_nobody_is_left(
     other.close()
     queues.enqueue(queue, b"x")
     queues.enqueue(queue, b"y")
+    assert queues.take_ready() == []
     assert queues.statistics()["events"] == 2
-    newcomer = Worker(environment)
-    assert registered(SharedQueues(environment, newcomer), 5) == queue
-    assert SharedQueues(environment, newcomer).take_ready() == [(5, queue)] * 2
-    newcomer.close()
+    assert registered(queues, 5) == queue
+    assert queues.take_ready() == [(5, queue)] * 2
+
+
+def test_a_newcomer_is_told_of_what_a_worker_left_that_is_buried_later(
+    queues: SharedQueues, others: SharedQueues, other: Worker
+) -> None:
+    queue = registered(others, 2)
+    other.close()
+    queues.enqueue(queue, b"x")
+    registered(queues, 5)
+    assert queues.take_ready() == [(5, queue)]
 
 
 @pytest.mark.parametrize("count", [0, 1, DROP_BATCH - 1, DROP_BATCH, DROP_BATCH + 1, 2 * DROP_BATCH])
