@@ -36,12 +36,12 @@ def run(settings: Settings) -> None:
     configure_logging()
     key = _admin_key(settings)
     listener = bind(settings.admin)
-    # uvicorn raises the signal that stopped it once more when it is done; then it must not kill.
-    signal.signal(signal.SIGTERM, _ignore)
-    signal.signal(signal.SIGINT, _ignore)
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     with listener:
         try:
-            asyncio.run(_serve(settings, key, listener))
+            asyncio.run(_serve(settings, key, listener, stop))
         except StoreError as error:
             raise CommandError(f"cannot open the store {settings.store_without_password}: {error}") from error
 
@@ -74,7 +74,21 @@ def _admin_key(settings: Settings) -> str:
     return key
 
 
-async def _serve(settings: Settings, key: str, listener: socket.socket) -> None:
+class _Stop:
+    """Handles signals until uvicorn does: one that comes while the store is opened is kept for it. When uvicorn is done it
+    raises the signal that stopped it once more; then it must not kill."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.server: uvicorn.Server | None = None
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        if self.server is not None:
+            self.server.should_exit = True
+
+
+async def _serve(settings: Settings, key: str, listener: socket.socket, stop: _Stop) -> None:
     async with open_store(settings.store) as store:
         config = uvicorn.Config(
             create_app(store, keys=[key]),
@@ -85,9 +99,7 @@ async def _serve(settings: Settings, key: str, listener: socket.socket) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         log.info("admin API is listening", address=str(settings.admin), store=settings.store_without_password)
-        await uvicorn.Server(config).serve(sockets=[listener])
+        stop.server = uvicorn.Server(config)
+        stop.server.should_exit = stop.asked
+        await stop.server.serve(sockets=[listener])
     log.info("admin API has stopped")
-
-
-def _ignore(_signal: int, _frame: FrameType | None) -> None:
-    pass
