@@ -6,6 +6,7 @@ from data_plane.plugins.interface import LocalReply
 from shared.proxy_wasm.outcome import SentReply
 
 _JSON = (b"content-type", b"application/json")
+_TEXT = (b"content-type", b"text/plain")
 
 
 def _error(status: int, message: str, details: str) -> LocalReply:
@@ -26,9 +27,12 @@ HEAD_INCOMPLETE = _error(500, "a plugin of this route removed a pseudo-header", 
 
 
 def reply_as_sent(sent: SentReply) -> LocalReply:
-    """A gRPC client gets a trailers-only answer (gRPC over HTTP/2, responses): status 200, the message in a field."""
+    """A body without a type is plain text, as in Envoy. A gRPC client gets a trailers-only answer (gRPC over HTTP/2,
+    responses): status 200, the message in a field.
+    """
     if sent.grpc_status is None:
-        return LocalReply(sent.status, sent.body, sent.fields, sent.details)
+        typed = not sent.body or any(name.lower() == b"content-type" for name, _ in sent.fields)
+        return LocalReply(sent.status, sent.body, sent.fields if typed else (_TEXT, *sent.fields), sent.details)
     fields = (
         *((name, value) for name, value in sent.fields if name.lower() != b"content-type"),
         (b"content-type", b"application/grpc"),
