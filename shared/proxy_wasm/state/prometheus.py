@@ -69,7 +69,8 @@ def _family(name: str) -> str:
     name = _NOT_OF_A_NAME.sub("_", name)
     if not name or name[0].isdigit():
         name = f"_{name}"
-    return _APART + name if name.startswith(RESERVED) else name
+    # With an underscore: a histogram `process` has a sample `process_count`.
+    return _APART + name if f"{name}_".startswith(RESERVED) else name
 
 
 def _label(name: str) -> str:

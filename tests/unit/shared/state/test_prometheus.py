@@ -37,6 +37,8 @@ NAMES = [
     ("=", "_", {}),
     ("a.=b", "a__b", {}),
     ("waspgate_requests.route=r1", "wasmcustom_waspgate_requests", {"route": "r1"}),
+    ("process", "wasmcustom_process", {}),
+    ("processes", "processes", {}),
     ("waspgate.requests", "wasmcustom_waspgate_requests", {}),
 ]
 
