@@ -76,10 +76,11 @@ class WasmChain:
         self._body(Direction.REQUEST, 0, data, eos)
 
     def response_head(self, head: bytes, framing: bytes, eos: bool) -> None:
-        if self._bypass:
-            self._bypass = not eos
-            self._final_response = head
-            self._sink.forward_response_head(head)
+        if self._over[1]:
+            if self._bypass:
+                self._bypass = not eos
+                self._final_response = head
+                self._sink.forward_response_head(head)
             return
         self.response_begun = True
         self._head(Direction.RESPONSE, 0, head, framing, eos)

@@ -254,6 +254,8 @@ class WasmRuntime:
 
     def close(self) -> None:
         """The worker ends: every context hears of it, and nothing is kept."""
+        for ticking in list(self._ticks):
+            self._stop_ticks(ticking)
         for slot in list(self._contexts.values()):
             if slot.context is not None:
                 self.delete_context(slot.vm_slot, slot.context)

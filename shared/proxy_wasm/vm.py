@@ -299,6 +299,7 @@ class PluginVM:
     def outcome(self, stream: HttpContext, answer: int) -> Outcome:
         """What `result` says, with logs delivered and other streams told."""
         if answer == _NO_ROOM:
+            self.flush_logs()
             return Outcome(1, Effect(0), no_room=True)
         return self.settle(stream)
 

@@ -224,7 +224,7 @@ EXPORT("body") i32 body(u32 id, u32 direction, u32 n, u32 eos) {
   Context *c = contexts[id];
   Buffer *b = c->body + direction;
   u32 held = b->size;
-  if (n > body_limit - held || !buffer_reserve(b, held + n)) return NO_ROOM;
+  if (!buffer_reserve(b, held + n)) return NO_ROOM;
   copy(b->data + held, io.data, n);
   b->size = held + n;
   enter(c);
@@ -232,7 +232,7 @@ EXPORT("body") i32 body(u32 id, u32 direction, u32 n, u32 eos) {
   c->changed_body &= (u8)~(1u << direction);
   u32 action = (u32)(direction ? on_response_body(id, b->size, eos) : on_request_body(id, b->size, eos));
   if (c->effects & (F_LOCAL_REPLY | F_CLOSE)) return settle(c, 1, 0);
-  if (action == 1 || action == 2) return settle(c, 1, 0);
+  if (action == 1 || action == 2) return b->size > body_limit ? NO_ROOM : settle(c, 1, 0);
   c->open_body &= (u8)~(1u << direction);
   if (action >= DROP) b->size = 0;
   if (action < DROP && !held && !(c->changed_body >> direction & 1)) { b->size = 0; return settle(c, 0, 0); }

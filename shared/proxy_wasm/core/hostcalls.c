@@ -279,7 +279,8 @@ EXPORT("proxy_set_buffer_bytes") i32 proxy_set_buffer_bytes(u32 type, u32 start,
   if (start >= b->size) { start = b->size; size = 0; }
   if (size > b->size - start) size = b->size - start;
   u32 tail = b->size - start - size;
-  if (n > body_limit || start + tail + n > body_limit || !buffer_reserve(b, start + tail + n)) return INTERNAL_FAILURE;
+  u32 limit = b->size > body_limit ? b->size : body_limit; /* a piece that only passes through may be larger */
+  if (n > limit || start + tail + n > limit || !buffer_reserve(b, start + tail + n)) return INTERNAL_FAILURE;
   __builtin_memmove(b->data + start + n, b->data + start + size, tail);
   b->size = start + n + tail;
   c->changed_body |= (u8)(1u << type);

@@ -194,6 +194,20 @@ def test_a_plugin_holds_no_more_than_its_limit(engine: Engine) -> None:
     guest.vm.close()
 
 
+def test_the_limit_is_for_what_is_held(engine: Engine) -> None:
+    guest = Guest(engine, console(), limits(body_buffer_bytes=10))
+    stream = opened(
+        guest, "request_body#2 set_buffer 0 0 2 ab", "request_body#3 set_buffer 0 0 1 ab", "request_body#4 return 1"
+    )
+    for expected in (b"x" * 100, b"ab" + b"x" * 98, b"x" * 100):
+        assert passed(stream.body(REQUEST, b"x" * 100, eos=False), b"x" * 100) == expected
+    assert guest.take()[-1] == "set_buffer: INTERNAL_FAILURE"
+    held = stream.body(REQUEST, b"x" * 11, eos=True)
+    assert held is not None
+    assert held.no_room
+    guest.vm.close()
+
+
 def test_large_pieces_pass_through_and_their_memory_is_used_again(engine: Engine) -> None:
     guest = Guest(engine, console(), limits(memory_bytes=8 << 20))
     for _ in range(20):
