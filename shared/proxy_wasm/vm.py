@@ -12,26 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.proxy_wasm import pairs, properties
-from shared.proxy_wasm.abi import AbiVersion, Direction, Effect, LogLevel, MapType, Status
+from shared.proxy_wasm import pairs
+from shared.proxy_wasm.abi import AbiVersion, Direction, Effect, LogLevel, MapType
 from shared.proxy_wasm.calls import Call, Core, StreamCall
 from shared.proxy_wasm.contexts import ContextIds, StreamIds
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import GuestTrap, PluginRefused, VmFailed
 from shared.proxy_wasm.instance import GuestModule, Instance
 from shared.proxy_wasm.limits import Limits
+from shared.proxy_wasm.operations import Operations
 from shared.proxy_wasm.outcome import Outcome, SentReply
 from shared.proxy_wasm.properties import StreamFacts
+from shared.proxy_wasm.services import SharedServices
 
 _RESULT = struct.Struct("<14I")
-_OP = struct.Struct("<9I")
 _LOG = struct.Struct("<3I")
 
 # core/core.h
 _LOOK, _NO_ROOM = -1, -2
-_OP_GET_PROPERTY, _OP_SET_PROPERTY, _OP_SET_TICK_PERIOD = 1, 2, 3
 _RESULT_OUT_OFFSET = 8
-_OP_OUT_SIZE_OFFSET = 32
 
 _MASK = 0xFFFFFFFF
 NO_GRPC_STATUS = _MASK
@@ -94,6 +93,11 @@ class PluginContext:
     def tick(self) -> None:
         vm = self.vm
         vm.call(vm.root_tick, self.id)
+        vm.settle_root(self)
+
+    def queue_ready(self, queue: int) -> None:
+        vm = self.vm
+        vm.call(vm.root_queue_ready, self.id, queue)
         vm.settle_root(self)
 
     def delete(self) -> bool:
@@ -185,13 +189,21 @@ class HttpContext:
 class PluginVM:
     """Raises EngineError (cannot be linked) or VmFailed (its start trapped) on construction."""
 
-    def __init__(self, engine: Engine, module: GuestModule, settings: VmSettings, observer: VmObserver) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        module: GuestModule,
+        settings: VmSettings,
+        observer: VmObserver,
+        services: SharedServices | None = None,
+    ) -> None:
         self.settings = settings
         self.ids = ContextIds()
         self.roots: dict[int, PluginContext] = {}
         self.streams: dict[int, HttpContext] = {}
         self.failed: VmFailed | None = None
-        self._observer = observer
+        self.observer = observer
+        self._operations = Operations(self, services)
         start_seconds = settings.limits.start_cpu_ms / 1000
         self._instance = engine.instantiate(module, self, settings.limits.memory_bytes)
         self._core = self._instance.core
@@ -210,15 +222,15 @@ class PluginVM:
         self.root_settle, self._next_other = core.call("root_settle", 1), core.call("next_other", 0)
         self._log_address = core.call("log_address", 0)() & _MASK
         self._log_size = core.word(core.call("log_size_address", 0)() & _MASK)
-        result, op = core.call("result_address", 0)() & _MASK, core.call("op_address", 0)() & _MASK
+        self._operations.bind(core, core.call("op_address", 0)() & _MASK)
+        result = core.call("result_address", 0)() & _MASK
         self._result = core.reader(_RESULT, result)
         self._out_address = core.word(result + _RESULT_OUT_OFFSET)
-        self._op = core.reader(_OP, op)
-        self._op_out_size = core.word(op + _OP_OUT_SIZE_OFFSET)
         core.call("setup", 3)(version, self.settings.log_level, self.settings.limits.body_buffer_bytes)
 
     def _bind_streams(self, core: Core, seconds: float) -> None:
         self.root_tick, self.root_done = core.phase("root_tick", 1, seconds), core.phase("root_done", 1, seconds)
+        self.root_queue_ready = core.phase("root_queue_ready", 2, seconds)
         self.root_delete, self.finish = core.phase("root_delete", 1, seconds), core.phase("finish", 1, seconds)
         self.request_headers = core.stream_phase("request_headers", seconds)
         self.response_headers = core.stream_phase("response_headers", seconds)
@@ -260,7 +272,7 @@ class PluginVM:
     def drop_root(self, root: PluginContext) -> None:
         if self.call(self.root_delete, root.id):
             self.settle_others(Effect(self._result()[1]))
-        self._observer.set_tick_period(root, 0)
+        self.observer.set_tick_period(root, 0)
         del self.roots[root.id]
         root.ids.give_back()
         self.ids.release(root.id)
@@ -271,7 +283,7 @@ class PluginVM:
         effects = Effect(self._result()[1])
         self.settle_others(effects)
         if effects & Effect.DONE and root.pending:
-            self._observer.done(root)
+            self.observer.done(root)
 
     # --- phases
 
@@ -331,54 +343,21 @@ class PluginVM:
             other, root = self.streams.get(context_id), self.roots.get(context_id)
             if other is not None:
                 reply = self._reply(fields) if told & Effect.LOCAL_REPLY else None
-                self._observer.effects(other, Outcome(0, told, None, reply))
+                self.observer.effects(other, Outcome(0, told, None, reply))
             elif root is not None and told & Effect.DONE and root.pending:
-                self._observer.done(root)
+                self.observer.done(root)
 
     # --- what the core asks for (HostPort)
 
     def op(self, code: int) -> int:
-        context_id, root_id, path_at, path_size, value_at, value_size, number, _, _ = self._op()
-        read = self._core.read
-        if code == _OP_GET_PROPERTY:
-            return self._get_property(context_id, read(path_at, path_size))
-        if code == _OP_SET_PROPERTY:
-            return self._set_property(context_id, read(path_at, path_size), read(value_at, value_size))
-        if code == _OP_SET_TICK_PERIOD and root_id in self.roots:
-            self._observer.set_tick_period(self.roots[root_id], number)
-            return Status.OK
-        return Status.INTERNAL_FAILURE
-
-    def _get_property(self, context_id: int, path: bytes) -> int:
-        parts = properties.segments(path)
-        value = properties.plugin_property(parts, self.settings.plugin_name)
-        stream = self.streams.get(context_id)
-        if value is None and stream is not None:
-            value = properties.stream_property(parts, stream.owner.facts)
-            if value is None:
-                value = stream.owner.plugin_properties().get(path)
-        if value is None:
-            return Status.NOT_FOUND
-        try:
-            self._core.write(value)
-        except GuestTrap:
-            return Status.INTERNAL_FAILURE
-        self._op_out_size[0] = len(value)
-        return Status.OK
-
-    def _set_property(self, context_id: int, path: bytes, value: bytes) -> int:
-        stream = self.streams.get(context_id)
-        if stream is None:
-            return Status.NOT_FOUND
-        stream.owner.plugin_properties()[path] = value
-        return Status.OK
+        return self._operations(code)
 
     def flush_logs(self) -> None:
         pending, at = self._log_size[0], 0
         while at < pending:
             level, context_id, size = _LOG.unpack(self._core.read(self._log_address + at, _LOG.size))
             text = self._core.read(self._log_address + at + _LOG.size, size)
-            self._observer.log(LogLevel(level), context_id, text.decode("utf-8", "replace"))
+            self.observer.log(LogLevel(level), context_id, text.decode("utf-8", "replace"))
             at += _LOG.size + size
         self._log_size[0] = 0
 

@@ -142,6 +142,7 @@ EXPORT("root_start") i32 root_start(u32 id) {
 }
 EXPORT("root_configure") i32 root_configure(u32 id) { Context *c = contexts[id]; enter(c); return on_configure(id, c->body->size) != 0; }
 EXPORT("root_tick") void root_tick(u32 id) { enter(contexts[id]); on_tick(id); }
+EXPORT("root_queue_ready") void root_queue_ready(u32 id, u32 queue) { enter(contexts[id]); on_queue_ready(id, queue); }
 EXPORT("root_settle") i32 root_settle(u32 id) { return settle(contexts[id], 0, 0); }
 
 /* 1: it may be deleted now; 0: the plugin calls proxy_done later. */

@@ -6,4 +6,5 @@
 #include "context.c"
 #include "property.c"
 #include "hostcalls.c"
+#include "shared.c"
 #include "wasi.c"

@@ -55,6 +55,7 @@ IMPORT("glue", "proxy_on_context_create") void on_context_create(u32 id, u32 par
 IMPORT("glue", "proxy_on_vm_start") i32 on_vm_start(u32 id, u32 size);
 IMPORT("glue", "proxy_on_configure") i32 on_configure(u32 id, u32 size);
 IMPORT("glue", "proxy_on_tick") void on_tick(u32 id);
+IMPORT("glue", "proxy_on_queue_ready") void on_queue_ready(u32 id, u32 queue);
 IMPORT("glue", "proxy_on_done") i32 on_done(u32 id);
 IMPORT("glue", "proxy_on_log") void on_log(u32 id);
 IMPORT("glue", "proxy_on_delete") void on_delete(u32 id);
@@ -110,7 +111,8 @@ typedef struct {
 } Result;
 
 /* Arguments of host_op: byte strings in core memory and numbers. The answer is written to `io`, `out_size` bytes. */
-typedef struct { u32 context, root, in[2][2], number[2], out_size; } Op;
-enum { OP_GET_PROPERTY = 1, OP_SET_PROPERTY, OP_SET_TICK_PERIOD };
+typedef struct { u32 context, root, in[2][2], number[2], out_size, out_number; } Op;
+enum { OP_GET_PROPERTY = 1, OP_SET_PROPERTY, OP_SET_TICK_PERIOD, OP_GET_SHARED_DATA, OP_SET_SHARED_DATA, OP_REGISTER_QUEUE,
+       OP_RESOLVE_QUEUE, OP_ENQUEUE, OP_DEQUEUE, OP_DEFINE_METRIC, OP_INCREMENT_METRIC, OP_RECORD_METRIC, OP_GET_METRIC };
 
 #endif

@@ -59,6 +59,7 @@ EXPORT("proxy_get_current_time_nanoseconds") i32 proxy_get_current_time_nanoseco
   return guest_store64(time_out, host_clock(0)) ? OK : INVALID_MEMORY_ACCESS;
 }
 
+/* Asks Python; the answer's bytes are in `io`. */
 static i32 call_op(u32 code, const Context *c) {
   op.context = c ? c->id : 0;
   op.root = c ? (c->root ? c->root : c->id) : 0;

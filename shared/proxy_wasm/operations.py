@@ -1,0 +1,167 @@
+"""What the core asks of Python while a call runs: properties, timers, and what plugins share.
+
+The law: one row of OPERATIONS for each code of core/core.h; an operation answers and never raises, and never calls into the
+VM. Its bytes come out of the core's memory and its answer goes back there.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.proxy_wasm import properties
+from shared.proxy_wasm.abi import Status
+from shared.proxy_wasm.calls import Core
+from shared.proxy_wasm.failures import GuestTrap
+
+if TYPE_CHECKING:
+    from shared.proxy_wasm.services import SharedServices
+    from shared.proxy_wasm.vm import PluginVM
+
+_OP = struct.Struct("<10I")
+_OUT_SIZE_OFFSET, _OUT_NUMBER_OFFSET = 32, 36
+_U64 = struct.Struct("<Q")
+
+
+@dataclass(slots=True)
+class Answer:
+    status: int
+    data: bytes = b""
+    number: int = 0
+
+
+class Operands:
+    """The core's `op` structure. `first` and `second` are byte strings, `number` and `wide` (64 bits) numbers."""
+
+    __slots__ = ("_core", "_fields", "context_id", "number", "root_id")
+
+    def __init__(self, core: Core, fields: tuple[int, ...]) -> None:
+        self._core = core
+        self._fields = fields
+        self.context_id, self.root_id, self.number = fields[0], fields[1], fields[6]
+
+    @property
+    def first(self) -> bytes:
+        return self._core.read(self._fields[2], self._fields[3])
+
+    @property
+    def second(self) -> bytes:
+        return self._core.read(self._fields[4], self._fields[5])
+
+    @property
+    def wide(self) -> int:
+        return self._fields[2] | self._fields[3] << 32
+
+
+def _get_property(vm: PluginVM, op: Operands) -> Answer:
+    path = op.first
+    parts = properties.segments(path)
+    value = properties.plugin_property(parts, vm.settings.plugin_name)
+    stream = vm.streams.get(op.context_id)
+    if value is None and stream is not None:
+        value = properties.stream_property(parts, stream.owner.facts)
+        if value is None:
+            value = stream.owner.plugin_properties().get(path)
+    return Answer(Status.NOT_FOUND) if value is None else Answer(Status.OK, value)
+
+
+def _set_property(vm: PluginVM, op: Operands) -> Answer:
+    stream = vm.streams.get(op.context_id)
+    if stream is None:
+        return Answer(Status.NOT_FOUND)
+    stream.owner.plugin_properties()[op.first] = op.second
+    return Answer(Status.OK)
+
+
+def _set_tick_period(vm: PluginVM, op: Operands) -> Answer:
+    root = vm.roots.get(op.root_id)
+    if root is None:
+        return Answer(Status.BAD_ARGUMENT)
+    vm.observer.set_tick_period(root, op.number)
+    return Answer(Status.OK)
+
+
+def _get_data(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
+    return Answer(*services.get_data(op.first))
+
+
+def _register_queue(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
+    root = vm.roots.get(op.root_id)
+    if root is None:
+        return Answer(Status.BAD_ARGUMENT)
+    status, queue = services.register_queue(root, op.first)
+    return Answer(status, number=queue)
+
+
+def _resolve_queue(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
+    status, queue = services.resolve_queue(op.first, op.second)
+    return Answer(status, number=queue)
+
+
+def _define_metric(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
+    status, metric = services.define_metric(op.number, op.first)
+    return Answer(status, number=metric)
+
+
+def _increment_metric(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
+    delta = op.wide
+    return Answer(services.increment_metric(op.number, delta - (1 << 64) if delta >> 63 else delta))
+
+
+def _get_metric(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
+    status, value = services.get_metric(op.number)
+    return Answer(status, _U64.pack(value))
+
+
+Own = Callable[["PluginVM", Operands], Answer]
+Shared = Callable[["SharedServices", "PluginVM", Operands], Answer]
+
+OWN: dict[int, Own] = {1: _get_property, 2: _set_property, 3: _set_tick_period}
+SHARED: dict[int, Shared] = {
+    4: _get_data,
+    5: lambda services, vm, op: Answer(services.set_data(op.first, op.second, op.number)),
+    6: _register_queue,
+    7: _resolve_queue,
+    8: lambda services, vm, op: Answer(services.enqueue(op.number, op.first)),
+    9: lambda services, vm, op: Answer(*services.dequeue(op.number)),
+    10: _define_metric,
+    11: _increment_metric,
+    12: lambda services, vm, op: Answer(services.record_metric(op.number, op.wide)),
+    13: _get_metric,
+}
+
+
+class Operations:
+    """One VM's operations: bound to its core once that is linked."""
+
+    __slots__ = ("_core", "_out_number", "_out_size", "_read", "_services", "_vm")
+
+    def __init__(self, vm: PluginVM, services: SharedServices | None) -> None:
+        self._vm = vm
+        self._services = services
+
+    def bind(self, core: Core, address: int) -> None:
+        self._core = core
+        self._read = core.reader(_OP, address)
+        self._out_size = core.word(address + _OUT_SIZE_OFFSET)
+        self._out_number = core.word(address + _OUT_NUMBER_OFFSET)
+
+    def __call__(self, code: int) -> int:
+        operands = Operands(self._core, self._read())
+        own = OWN.get(code)
+        if own is not None:
+            answer = own(self._vm, operands)
+        elif self._services is None:
+            return Status.UNIMPLEMENTED
+        else:
+            answer = SHARED[code](self._services, self._vm, operands)
+        if answer.data:
+            try:
+                self._core.write(answer.data)
+            except GuestTrap:
+                return Status.INTERNAL_FAILURE
+        self._out_size[0] = len(answer.data)
+        self._out_number[0] = answer.number
+        return answer.status
