@@ -11,7 +11,6 @@ from hashlib import sha256
 
 from shared.proxy_wasm.abi import (
     ALLOCATORS,
-    CALLBACKS,
     HOST_FUNCTIONS,
     MARKER_PREFIX,
     TOOLCHAIN_FUNCTIONS,
@@ -21,6 +20,7 @@ from shared.proxy_wasm.abi import (
     AbiVersion,
 )
 from shared.proxy_wasm.binary import Binary, CorruptModule, Import, ModuleError, parse
+from shared.proxy_wasm.link import callback_links
 
 ALLOCATOR_TYPE = "i>i"
 MARKER_TYPE = ">"
@@ -152,14 +152,9 @@ def _allocator(functions: dict[str, str]) -> str:
 
 def _callbacks(functions: dict[str, str], version: AbiVersion) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Exported callbacks in the order of the table, and those whose type is not the ABI's."""
-    good: list[str] = []
-    mistyped: list[str] = []
-    for name, callback in CALLBACKS.items():
-        if name not in functions:
-            continue
-        expected = callback.short if version is AbiVersion.V0_1_0 and callback.short else callback.type
-        (good if functions[name] == expected else mistyped).append(name)
-    return tuple(good), tuple(mistyped)
+    links = callback_links(functions, version)
+    good = tuple(name for name, link in links.items() if link != "stub")
+    return good, tuple(name for name, link in links.items() if link == "stub" and name in functions)
 
 
 def _imported(

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.proxy_wasm.abi import (
-    ALLOCATORS,
     CALLBACKS,
     HOST_FUNCTIONS,
     TOOLCHAIN_FUNCTIONS,
@@ -64,7 +63,7 @@ def trampolines(imports: Sequence[FunctionImport], core_exports: Iterable[str]) 
         target = _target(wanted, known)
         if target is None:
             problems.append(f"unknown import {wanted.module}.{wanted.name}")
-        elif _parameters(target.type) != _parameters(wanted.type):
+        elif not _fits(wanted.type, target.type):
             problems.append(
                 f"import {wanted.module}.{wanted.name} is declared as {_text(wanted.type)}, expected {_text(target.type)}"
             )
@@ -92,8 +91,13 @@ def _target(wanted: FunctionImport, core_exports: frozenset[str]) -> _Target | N
     return _Target(signature_, constant=Status.UNIMPLEMENTED)
 
 
+def _fits(wanted: str, offered: str) -> bool:
+    """The same parameters; a result may be ignored, and one may be made up where there is none."""
+    results = _results(wanted)
+    return _parameters(wanted) == _parameters(offered) and results in ("", _results(offered) or "i")
+
+
 def _trampoline(position: int, wanted: FunctionImport, target: _Target, table: list[str]) -> str:
-    """The results may differ from the ABI's (0.1.0 modules declare some functions without): they are dropped or made up."""
     if target.core:
         if target.core not in table:
             table.append(target.core)
@@ -120,10 +124,6 @@ def callback_links(exports: Mapping[str, str], version: AbiVersion) -> dict[str,
         else:
             links[name] = "stub"
     return links
-
-
-def allocator(exports: Mapping[str, str]) -> str | None:
-    return next((name for name in ALLOCATORS if exports.get(name) == "i>i"), None)
 
 
 def glue(links: Mapping[str, str], allocator_name: str) -> str:
