@@ -12,13 +12,25 @@ from data_plane.exchange.framing import CHUNKED_LINE, chunk, length_line
 class Outgoing:
     """`framing` is the line that the request came with; `rewritten` when that promises nothing about the body to send."""
 
-    __slots__ = ("_chunked", "_framing", "_head", "_head_sent", "_pieces", "_rewritten", "body_sent", "eos", "size")
+    __slots__ = (
+        "_chunked",
+        "_complete",
+        "_framing",
+        "_head",
+        "_head_sent",
+        "_pieces",
+        "_rewritten",
+        "body_sent",
+        "eos",
+        "size",
+    )
 
     def __init__(self, framing: bytes, rewritten: bool) -> None:
         self._head: bytes | None = None
         self._framing = framing
         self._rewritten = rewritten
         self._head_sent = False
+        self._complete = False
         self._chunked = False
         self._pieces: list[bytes] = []
         self.size = 0
@@ -36,12 +48,12 @@ class Outgoing:
             self.size += len(data)
 
     def is_complete(self) -> bool:
-        """Everything has been taken."""
-        return self._head_sent and self.eos and not self._pieces
+        """Everything has been taken, the end included."""
+        return self._complete
 
     def take(self) -> bytes:
         """What may be sent now, perhaps nothing."""
-        if self._head is None or (self._head_sent and not self._pieces and not self.eos):
+        if self._head is None or self._complete:
             return b""
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -55,6 +67,7 @@ class Outgoing:
             self._head_sent = True
             self._chunked = framing == CHUNKED_LINE
             out = b"%b%b\r\n" % (self._head, framing)
+        self._complete = self.eos
         self.body_sent = self.body_sent or bool(data)
         self._pieces = []
         self.size = 0
@@ -63,3 +76,4 @@ class Outgoing:
     def rewind(self) -> None:
         """What was taken is lost, and has to go out again. Not after `body_sent`."""
         self._head_sent = False
+        self._complete = False

@@ -8,6 +8,7 @@ and thrown away for a while, so that the client gets to read the answer before t
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -186,6 +187,8 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         if hard:
             self._state = CLOSED
+            # Lingering for no time is what makes the kernel send a reset.
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             self._transport.abort()
         else:
             self._close()
@@ -244,6 +247,8 @@ class ClientConnection(asyncio.Protocol):
             data = self._buffer + data
         if data[0] == _CR:
             data = self._skip_empty_lines(data)
+            if not data:
+                return
         end = data.find(_HEAD_END)
         if end < 0:
             self._read_partial_head(data)
@@ -279,8 +284,16 @@ class ClientConnection(asyncio.Protocol):
             exchange.start(b"", True)
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
+        """What begins a head; empty when there is nothing to go on with."""
         for _ in range(limits.EMPTY_LINES):
             data = data.removeprefix(b"\r\n")
+        self._buffer = b""
+        if data == b"\r":
+            self._buffer = data
+            return b""
+        if data[:1] == b"\r":
+            self._refuse("bad_request")
+            return b""
         return data
 
     def _read_partial_head(self, data: bytes) -> None:

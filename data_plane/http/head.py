@@ -42,7 +42,7 @@ _SPECIAL_OF_RESPONSE = _field_lines(_HOP_BY_HOP)
 # The head that most clients send: a path that is normal already (no escape, no empty or dot-led segment, no backslash or
 # parameter), HTTP/1.1, and Host first.
 _PLAIN = re.compile(
-    rb"([A-Z-]+) (?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?)(?:\?[!-\"$-~]*)?"
+    rb"(?!CONNECT )([A-Z-]+) (?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?)(?:\?[!-\"$-~]*)?"
     rb" HTTP/1\.1\r\nHost: ([!-~]+)(?=\r\n)"
 )
 _LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])(?=\r\n)")

@@ -45,11 +45,11 @@ class Gateway:
 
     __slots__ = (
         "_connection_ids",
-        "_limit",
         "_sweeper",
         "clients",
         "counters",
         "draining",
+        "limit",
         "loop",
         "pool",
         "runtime",
@@ -64,7 +64,7 @@ class Gateway:
         self.pool = Pool(loop)
         self.counters = Counters()
         self.clients: set[ClientConnection] = set()
-        self._limit = connection_limit()
+        self.limit = connection_limit()
         self._connection_ids = count(1)
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -73,7 +73,7 @@ class Gateway:
 
     def admit(self, client: ClientConnection) -> int:
         """The connection's id, or 0 when there are too many."""
-        if len(self.clients) >= self._limit:
+        if len(self.clients) >= self.limit:
             return 0
         self.clients.add(client)
         self.counters.connections += 1
