@@ -10,7 +10,7 @@ import asyncio
 import select
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from data_plane.exchange.framing import BODILESS
 from data_plane.exchange.messages import CHUNKED, ResponseHead
@@ -222,7 +222,7 @@ class UpstreamConnection(asyncio.Protocol):
                     self._read_response(response, data, end + 4)
             else:
                 self._read_partial_head(data)
-        except (HeadError, HttpParserError):
+        except (HeadError, HttpParserError, HttpParserUpgrade):
             self._lost("upstream_bad_response")
 
     def _read_partial_head(self, data: bytes) -> None:

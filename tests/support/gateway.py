@@ -27,6 +27,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
 }
 HOST = "127.0.0.1"
+TIMEOUTS = Timeouts(connect=5, send=5, read=5)
+KEEPALIVE = KeepalivePool()
 
 
 class OneRoute:
@@ -71,8 +73,8 @@ def node(port: int) -> Node:
 
 def route_to(
     *ports: int,
-    timeouts: Timeouts = Timeouts(connect=5, send=5, read=5),
-    keepalive: KeepalivePool = KeepalivePool(),
+    timeouts: Timeouts = TIMEOUTS,
+    keepalive: KeepalivePool = KEEPALIVE,
     pass_host: PassHost = "pass",
     upstream_host: bytes = b"",
     bindings: tuple[PluginBinding, ...] = (),
@@ -109,10 +111,10 @@ class LiveGateway:
     async def stop(self) -> None:
         self._server.close()
         await self.gateway.drain(0)
-        # Aborted transports tell their protocols in the loop's next round.
-        while self.gateway.clients:
+        # Aborted transports tell their protocols in the loop's next rounds.
+        for _ in range(10):
             await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        assert not self.gateway.clients
 
     def route(self, route: Route, path_prefix: bytes = b"/") -> None:
         snapshot = Snapshot(1, OneRoute(route, path_prefix), {route.id: route})

@@ -10,7 +10,7 @@ import pytest
 from data_plane.config.snapshot import Timeouts
 from data_plane.http import limits
 from tests.support.gateway import LiveGateway, UpstreamSide, answering, ok, route_to, upstream
-from tests.support.raw_http import client, took
+from tests.support.raw_http import RawClient, client, took
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: t\r\n\r\n"
 MIB = 1 << 20
@@ -169,6 +169,12 @@ def test_a_refusal_is_read_by_a_client_that_is_still_sending(gateway: LiveGatewa
         assert raw.closes_within(2)
 
 
+def send_until(raw: RawClient, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        raw.send(b"more")
+        time.sleep(0.05)
+
+
 def test_a_linger_ends(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LINGER_SECONDS", 0.6)
     with client(gateway.port) as raw:
@@ -181,9 +187,7 @@ def test_a_linger_ends(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) ->
         assert raw.response().status == 503
         began = time.monotonic()
         with pytest.raises(ConnectionError):
-            while time.monotonic() - began < 5:
-                raw.send(b"more")
-                time.sleep(0.05)
+            send_until(raw, began + 5)
         assert time.monotonic() - began < 1.5
 
 
@@ -224,13 +228,21 @@ def test_one_client_too_many_is_told_so(gateway: LiveGateway) -> None:
             assert raw.get().body == b'{"error_msg":"no configuration has been loaded yet"}\n'
 
 
+def sweep(gateway: LiveGateway) -> None:
+    def look() -> None:
+        for one in tuple(gateway.gateway.clients):
+            one.sweep(15)
+
+    gateway.ask(look)
+
+
 def test_an_idle_client_is_closed_without_a_word(monkeypatch: pytest.MonkeyPatch, gateway: LiveGateway) -> None:
     with client(gateway.port) as raw:
         raw.get()
         for _ in range(16):
             assert gateway.ask(lambda: len(gateway.gateway.clients)) == 1
-            gateway.ask(lambda: [one.sweep(15) for one in gateway.gateway.clients])
-        gateway.ask(lambda: [one.sweep(15) for one in tuple(gateway.gateway.clients)])
+            sweep(gateway)
+        sweep(gateway)
         assert raw.closes_within(1)
 
 
@@ -239,5 +251,5 @@ def test_a_request_between_two_sweeps_keeps_the_connection(gateway: LiveGateway)
         for _ in range(4):
             raw.get()
             for _ in range(10):
-                gateway.ask(lambda: [one.sweep(15) for one in gateway.gateway.clients])
+                sweep(gateway)
         assert raw.get().status == 503
