@@ -170,9 +170,8 @@ enum { EOS = 1, SILENT = 2 /* only for on_log to see: no callback */ };
 
 static Context *stream(u32 id, u32 root) {
   Context *c = context_of(id);
-  if (!c && !(c = context_take(id, root))) return NULL;
-  enter(c);
-  if (!c->created) { c->created = 1; on_context_create(id, root); effective = NULL; }
+  if (!c) c = context_take(id, root);
+  if (c) enter(c);
   return c;
 }
 
@@ -189,8 +188,10 @@ static i32 release_head(Context *c, u32 type) {
   return (i32)n;
 }
 
+/* The head has been read before the guest is entered for the first time: what a host call answers there comes through `io` too. */
 static i32 head_phase(Context *c, u32 type, u32 flags) {
   if (flags & SILENT) return 0;
+  if (!c->created) { c->created = 1; on_context_create(c->id, c->root); effective = NULL; }
   Map *m = c->maps + type;
   u32 eos = flags & EOS;
   c->writable |= (u8)(1u << type);
@@ -259,6 +260,7 @@ EXPORT("take_body") u32 take_body(u32 id, u32 direction) {
 EXPORT("finish") i32 finish(u32 id) {
   Context *c = contexts[id];
   if (!c) return 0; /* there was no room for it */
+  if (!c->created) { context_free(c); return 0; } /* nor for its head: the guest has not heard of it */
   enter(c);
   c->writable = 0; c->open_body = 0; c->answered = 1;
   on_done(id);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.proxy_wasm.abi import Direction, Effect, MapType
 from shared.proxy_wasm.engine import Engine
+from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.vm import PluginContext
 from tests.support.guest import Guest, console, limits, open_stream
 
@@ -38,6 +39,24 @@ def test_the_guest_is_told_the_ids(guest: Guest) -> None:
         *("context_create 2 1", "request_headers 2 4 0", "request_body 2 3 1", "response_headers 2 1 0", "response_body 2 4 1"),
         *("done 2", "log 2", "delete 2", "done 1", "delete 1"),
     ]
+
+
+def test_a_question_when_the_stream_begins_leaves_its_head_alone(guest: Guest) -> None:
+    """Answers and heads come the same way into the plugin's memory."""
+    stream = guest.stream("context_create property source%00address", "request_headers add 0 a b")
+    answer = stream.request_headers(GET, eos=True)
+    assert not isinstance(answer, bytes | None)
+    assert answer.data == GET + b"a: b\r\n"
+    assert guest.take()[:3] == ["context_create 2 1", "property: OK 192.0.2.7:50000", "request_headers 2 4 1"]
+
+
+def test_a_stream_without_room_for_its_head_is_not_heard_of(guest: Guest) -> None:
+    stream = guest.stream()
+    outcome = stream.request_headers(GET + b"x: " + b"y" * (1 << 20) + b"\r\n", eos=True)
+    assert isinstance(outcome, Outcome)
+    assert outcome.no_room
+    stream.finish()
+    assert guest.take() == []
 
 
 def test_a_live_id_is_not_given_again_and_the_smallest_free_one_is(guest: Guest) -> None:
