@@ -82,8 +82,7 @@ class HeldTables:
         if problem is not None:
             self.problems[key] = problem
         named = references_of(spec)
-        if held is not None:
-            table[key.id] = held
-            if held.spec is not spec:
-                named |= references_of(held.spec)
+        table[key.id] = held
+        if held.spec is not spec:
+            named |= references_of(held.spec)
         self._references.point(key, named)

@@ -1,9 +1,9 @@
 """Routes, services, plugin_configs and global rules as they are served: the last version that can be.
 
-The law: a version is *complete* when its hosts and paths are patterns and every plugin that it names (and does not
-disable) is live. A version that is not complete never replaces one that was. When there was none, a version that only
-lacks plugins is held as incomplete: it still closes what it guards (its routes answer `plugin_missing`), because a
-route must never run without a plugin that it names. One whose patterns cannot be read matches nothing and is left out.
+The law: a version is *complete* when every plugin that it names (and does not disable) is live. A version that is not
+complete never replaces one that was. When there was none, it is held as incomplete: it still closes what it guards (its
+routes answer `plugin_missing`), because a route must never run without a plugin that it names. Patterns of hosts and paths
+are no concern here: the schema refuses what the router cannot read.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from data_plane.routing.pattern import HostPattern, PathPattern, parse_hosts, parse_paths
+from shared.host_pattern import HostPattern, parse_hosts
 from shared.keys import ResourceKey
+from shared.path_pattern import PathPattern, parse_paths
 from shared.schema.common import PluginConf
 from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
@@ -24,7 +25,6 @@ HolderSpec = RouteSpec | ServiceSpec | PluginConfigSpec | GlobalRuleSpec
 H = TypeVar("H", RouteSpec, ServiceSpec, PluginConfigSpec, GlobalRuleSpec)
 
 KEPT = "the last good version stays"
-LEFT_OUT = "it is left out"
 CLOSED = "requests that need it are refused"
 
 
@@ -36,12 +36,9 @@ class Held(Generic[H]):
     paths: tuple[PathPattern, ...] = ()
 
 
-def hold(spec: H, live: Container[str], before: Held[H] | None) -> tuple[Held[H] | None, str | None]:
+def hold(spec: H, live: Container[str], before: Held[H] | None) -> tuple[Held[H], str | None]:
     """What is served from now on, and what is wrong with the new version if anything is."""
-    try:
-        hosts, paths = _patterns(spec)
-    except ValueError as error:
-        return before, f"{error}; {KEPT if before else LEFT_OUT}"
+    hosts, paths = _patterns(spec)
     missing = [name for name in sorted(enabled_plugins(spec)) if name not in live]
     if not missing:
         return Held(spec, True, hosts, paths), None

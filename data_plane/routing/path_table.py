@@ -1,7 +1,7 @@
 """The routes of one host by path.
 
 The law: an exact path is found by one dictionary look-up and beats every pattern whatever the priorities. Then patterns
-are tried from the longest stem (see pattern.py) to the shortest. Under one stem the order is: `priority` descending,
+are tried from the longest stem (shared/path_pattern.py) to the shortest. Under one stem the order is: `priority` descending,
 more literal bytes, longer pattern, key order of the routes. So `/a/b/*` is tried before `/a/:x/c` (its stem is longer),
 `/a/:x/c` before `/a/:x/:y` (more literal bytes), and `/a/:x` before `/a/*` (longer) unless a priority says otherwise. A
 candidate that does not take the method falls through to the next.
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from data_plane.routing.pattern import PathPattern, Shape
+from shared.path_pattern import PathPattern, Shape
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from data_plane.routing.path_table import Addition, Candidate, PathTable, Removal
-from data_plane.routing.pattern import HostPattern, PathPattern
+from shared.host_pattern import HostPattern
+from shared.path_pattern import PathPattern
 
 T = TypeVar("T")
 

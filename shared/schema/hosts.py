@@ -12,9 +12,14 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-_NAME = r"[0-9a-zA-Z._-]+"
-_PATTERN = re.compile(rf"\*|\*?{_NAME}|\[[0-9a-fA-F:.]+\]")
+from shared.host_pattern import parse_host
+
+# As DNS has it; a resolver refuses an empty or longer label before it asks anybody.
+_LABEL = r"[0-9a-zA-Z_-]{1,63}"
+_NAME = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _ADDRESS = re.compile(rf"(?P<host>{_NAME}|\[[0-9a-fA-F:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
+# The longest name that DNS can carry, and its final dot.
+_LONGEST_NAME = 254
 
 
 def _refuse(text: str) -> PydanticCustomError:
@@ -22,11 +27,11 @@ def _refuse(text: str) -> PydanticCustomError:
 
 
 def _host_pattern(value: str) -> str:
-    if _PATTERN.fullmatch(value):
-        return value
-    if ":" in value and _PATTERN.fullmatch(value.rsplit(":", 1)[0]):
-        raise _refuse(f'host "{value}" has a port: the port of a request is ignored, leave it out')
-    raise _refuse(f'invalid host "{value}": expected a name, an address, "*", or a name that starts with "*"')
+    try:
+        parse_host(value)
+    except ValueError as error:
+        raise _refuse(str(error)) from error
+    return value
 
 
 def split_address(value: str) -> tuple[str, int | None]:
@@ -35,6 +40,8 @@ def split_address(value: str) -> tuple[str, int | None]:
     if match is None:
         raise ValueError(f'invalid address "{value}": expected HOST, HOST:PORT or [IPv6]:PORT')
     host, port = match["host"], match["port"]
+    if len(host) > _LONGEST_NAME:
+        raise ValueError(f"invalid address: a name of {len(host)} characters, expected at most {_LONGEST_NAME}")
     if host.startswith("["):
         host = host[1:-1]
         try:

@@ -1,7 +1,7 @@
 """Routes: which requests, through which plugins, to which upstream.
 
-The law: a path pattern is exact, a prefix that ends in `*`, or has `:param` segments; anything else that APISIX's
-routers know is refused until this router knows it.
+The law: a path pattern is what shared/path_pattern.py reads: exact, a prefix that ends in `*`, or with `:param` segments;
+anything else that APISIX's routers know is refused until this router knows it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from shared.path_pattern import parse_path
 from shared.schema.common import (
     Described,
     Integer,
@@ -35,15 +36,10 @@ def _refuse(text: str) -> PydanticCustomError:
 
 
 def _path_pattern(value: str) -> str:
-    if not value.startswith("/"):
-        raise _refuse(f'expected a path that starts with "/", got "{value}"')
-    if "*" in value[:-1]:
-        raise _refuse('"*" is supported as the last character only, others are not supported yet')
-    names = [segment[1:] for segment in value.split("/") if segment.startswith(":")]
-    if "" in names or "*" in names:
-        raise _refuse('a ":" at the start of a segment needs a name')
-    if len(set(names)) < len(names):
-        raise _refuse("two segments have the same parameter name")
+    try:
+        parse_path(value)
+    except ValueError as error:
+        raise _refuse(str(error)) from error
     return value
 
 

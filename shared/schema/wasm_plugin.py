@@ -16,6 +16,8 @@ from shared.schema.common import Described, Integer, Maybe, NotYet, Spec, TextOr
 MIB = 1024 * 1024
 # One page of Wasm memory, and all that a 32-bit module can address.
 MIN_MEMORY, MAX_MEMORY = 64 * 1024, 4096 * MIB
+# A held body lies in one block of the core's memory, which is 128 MiB at most and twice as large as what it is to hold.
+MAX_BODY_BUFFER = 64 * MIB
 # Longer than this and a callback holds up the whole worker for a minute.
 MAX_CPU_MS = 60_000
 
@@ -42,7 +44,7 @@ class LimitsSpec(Spec):
     callback_cpu_ms: CpuMilliseconds = 20
     start_cpu_ms: CpuMilliseconds = 1000
     memory_bytes: Annotated[int, Field(ge=MIN_MEMORY, le=MAX_MEMORY)] = 128 * MIB
-    body_buffer_bytes: Annotated[int, Field(ge=1, le=MAX_MEMORY)] = MIB
+    body_buffer_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BUFFER)] = MIB
 
 
 class WasmPluginSpec(Described):

@@ -32,6 +32,9 @@ PURE = (
     "data_plane.config.snapshot",
     "shared.schema",
     "shared.keys",
+    "shared.host_pattern",
+    "shared.path_pattern",
+    "shared.request_path",
     "shared.plugin_merge",
     "shared.proxy_wasm",
 )

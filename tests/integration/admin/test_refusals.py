@@ -134,6 +134,16 @@ async def test_a_refusal_lists_each_mistake_with_its_path(api: Admin) -> None:
     }
 
 
+@pytest.mark.parametrize("uri", ["/a/../b", "/a?b", "/a#b", "/100%", "/a\0", "/:id*", "/a/..;/b"])
+async def test_a_path_that_no_worker_could_serve_is_refused_with_its_place(api: Admin, uri: str) -> None:
+    response = await api.call("PUT", "/routes/1", {"uris": ["/good", uri], "upstream": NODES})
+
+    assert response.status_code == 400
+    (mistake,) = response.json()["errors"]
+    assert mistake["path"] == "$.uris[1]"
+    assert f"path {uri!r}" in mistake["message"]
+
+
 async def test_malformed_json_is_shown_back(api: Admin) -> None:
     response = await api.call("PUT", "/routes/1", content=b'{"uri" "/a"}')
 

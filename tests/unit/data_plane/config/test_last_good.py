@@ -83,7 +83,7 @@ def test_the_last_good_version_follows_what_it_inherits(config: Config) -> None:
     assert node.host == "new.test"
 
 
-def test_without_a_good_version_a_readable_route_is_closed_and_an_unreadable_one_left_out(config: Config) -> None:
+def test_without_a_good_version_a_valid_route_is_closed_and_an_invalid_one_left_out(config: Config) -> None:
     config.put("routes", "3", {"uri": "/1*", "priority": 9, "upstream": UPSTREAM, "plugins": {"nope": conf()}})
     config.put("routes", "4", b"nonsense")
     config.put("routes", "5", {"uri": "/a?b", "upstream": UPSTREAM})

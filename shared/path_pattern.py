@@ -1,12 +1,13 @@
-"""What a route's `uri` and `host` mean: the text of the configuration turned into what the tables look up.
+"""What a route's `uri` means: the text of the configuration turned into what the path tables look up.
 
 The law: a pattern that could never match, or that could be read in two ways, is refused here with a reason; what passes
-is matched exactly as written below. Patterns are brought to the form in which the listener hands over paths
+is matched exactly as written below. The schema refuses by these rules and the router matches by them, so nothing is
+accepted that a worker cannot serve. Patterns are brought to the form in which the listener hands over paths
 (percent-encoding only where it is needed, upper-case hex, unreserved bytes plain), so that `/caf\u00e9` and
 `/caf%C3%A9` are one pattern.
 
     /foo          exactly this path
-    /foo*         every path that begins with /foo
+    /foo*         every path that begins with /foo; `*` alone takes every path, and `OPTIONS *`
     /u/:id/p      `:id` is one segment, not empty; it begins right after a slash, elsewhere a colon is a plain byte
     /u/:id/*      both: parameters, then anything after the last slash
 
@@ -20,14 +21,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from shared.request_path import PathError, escape, normalise
+
 # What most patterns look like: nothing to encode, decode, merge or refuse.
-_PLAIN = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()+,;=:@*]+)+/?")
-_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})|%00|\0")
-_ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-# RFC 3986 pchar and "/" (a query or fragment is no part of a path); "%" is checked apart.
-_PATH_BYTES = _UNRESERVED | frozenset(b"!$&'()*+,;=:@/%")
-_HOST = re.compile(r"\*?[0-9a-z\-._]*|\[[0-9a-f:.]+\]")
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()+,=:@*]+)+/?")
+_SLASHES = re.compile(rb"//+")
+_DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
+# The longest excerpt of a refused pattern in a message.
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,50 +70,50 @@ class PathPattern:
     literal_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class HostPattern:
-    """`name` in lower case; a wildcard's name is what a host must end with (empty: any host)."""
-
-    name: bytes
-    wildcard: bool
-
-
 def parse_paths(uris: Iterable[str]) -> tuple[PathPattern, ...]:
     """Two spellings of one pattern count once. Raises ValueError with the first reason."""
     return tuple(dict.fromkeys(parse_path(uri) for uri in uris))
 
 
-def parse_hosts(hosts: Iterable[str]) -> tuple[HostPattern, ...]:
-    """Two spellings of one pattern count once. Raises ValueError with the first reason."""
-    return tuple(dict.fromkeys(parse_host(host) for host in hosts))
-
-
 def parse_path(uri: str) -> PathPattern:
     """Raises ValueError with the reason."""
+    try:
+        return _parse(uri)
+    except ValueError as error:
+        raise ValueError(f"path {uri[:_SHOWN]!r} {error}") from error
+
+
+def _parse(uri: str) -> PathPattern:
     text = _normalise(uri)
     if not text.startswith(b"/") and text != b"*":
-        raise ValueError(f"path {uri!r} does not begin with a slash")
-    segments = text.split(b"/")
-    if any(segment in (b".", b"..") for segment in segments):
-        raise ValueError(f"path {uri!r} has a dot segment: paths are matched after those are resolved")
+        raise ValueError("does not begin with a slash")
     stars = text.count(b"*")
     if stars > 1 or (stars and not text.endswith(b"*")):
-        raise ValueError(f"path {uri!r} has a `*` before its end, which is not supported")
-    first = next((index for index, segment in enumerate(segments) if _is_parameter(segment)), None)
-    if first is None:
-        if not stars:
-            return PathPattern(text, text, None, b"", len(text))
+        raise ValueError("has a `*` before its end, which is not supported yet")
+    segments = text.split(b"/")
+    _check_names([segment[1:] for segment in segments if segment.startswith(b":")])
+    first = next((index for index, segment in enumerate(segments) if segment.startswith(b":")), None)
+    if first is not None:
+        return _with_parameters(text, segments, first)
+    if stars:
         return PathPattern(text, text[:-1], Shape((), (), 0), b"", len(text) - 1)
-    return _parse_parameters(uri, text, segments, first)
+    return PathPattern(text, text, None, b"", len(text))
 
 
-def _parse_parameters(uri: str, text: bytes, segments: list[bytes], first: int) -> PathPattern:
+def _check_names(names: list[bytes]) -> None:
+    if b"" in names or b"*" in names:
+        raise ValueError("has a segment that begins with a colon, which needs a parameter's name behind it")
+    if any(name.endswith(b"*") for name in names):
+        raise ValueError("has a `*` right behind a parameter: write it behind a slash")
+    if len(set(names)) < len(names):
+        raise ValueError("has two segments with the same parameter name")
+
+
+def _with_parameters(text: bytes, segments: list[bytes], first: int) -> PathPattern:
     stem = b"/".join(segments[:first]) + b"/"
     behind = segments[first:]
     tail = behind.pop()[:-1] if behind[-1].endswith(b"*") else None
-    if tail is not None and _is_parameter(tail):
-        raise ValueError(f"path {uri!r} has a `*` right behind a parameter: write it behind a slash")
-    params = tuple(index for index, segment in enumerate(behind) if _is_parameter(segment))
+    params = tuple(index for index, segment in enumerate(behind) if segment.startswith(b":"))
     literals = tuple(index for index in range(len(behind)) if index not in params)
     key = b"/".join([behind[index] for index in literals])
     literal_bytes = len(stem) + sum(len(behind[index]) for index in literals) + len(behind) - 1
@@ -123,32 +124,17 @@ def _parse_parameters(uri: str, text: bytes, segments: list[bytes], first: int) 
     return PathPattern(text, stem, shape, key, literal_bytes)
 
 
-def _is_parameter(segment: bytes) -> bool:
-    return len(segment) > 1 and segment.startswith(b":")
-
-
 def _normalise(uri: str) -> bytes:
-    if _PLAIN.fullmatch(uri):
+    if _PLAIN.fullmatch(uri) and "/." not in uri:
         return uri.encode("ascii")
-    if _BAD_ESCAPE.search(uri):
-        raise ValueError(f"path {uri!r} has %00, or a % that two hex digits do not follow")
     if "?" in uri or "#" in uri:
-        raise ValueError(f"path {uri!r} has a query or fragment: only paths are matched")
-    raw = uri.encode("utf-8", "surrogatepass")
-    quoted = b"".join(bytes((byte,)) if byte in _PATH_BYTES else b"%%%02X" % byte for byte in raw)
-    # Slashes are merged in a request's path too.
-    return re.sub(rb"//+", b"/", _ENCODED.sub(_decode_unreserved, quoted))
-
-
-def _decode_unreserved(match: re.Match[bytes]) -> bytes:
-    byte = int(match[1], 16)
-    return bytes((byte,)) if byte in _UNRESERVED else match[0].upper()
-
-
-def parse_host(host: str) -> HostPattern:
-    """Raises ValueError with the reason."""
-    name = host.lower()
-    if not name or not _HOST.fullmatch(name):
-        raise ValueError(f"host {host!r} is not a name, a bracketed IPv6 address, or either form behind one leading `*`")
-    wildcard = name.startswith("*")
-    return HostPattern(name.removeprefix("*").encode(), wildcard)
+        raise ValueError("has a query or fragment: only paths are matched")
+    try:
+        text = _SLASHES.sub(b"/", escape(uri.encode("utf-8", "surrogatepass")))
+        if not _DOT_SEGMENT.search(text):
+            # What a request could have where the pattern leaves it open; a parameter's name stands for a segment as it is.
+            normalise(text[:-1] + b"x" if text.endswith(b"*") else text)
+            return text
+    except PathError as error:
+        raise ValueError(f"can match no request: it has {error}") from error
+    raise ValueError("has a dot segment: paths are matched after those are resolved")
