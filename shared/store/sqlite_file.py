@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -57,8 +57,11 @@ def storage_errors(path: Path) -> Iterator[None]:
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file, made with its folder and schema where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The store holds secrets: its file, and with it SQLite's side files, are the owner's alone.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    # The store holds secrets: its file, and with it SQLite's side files, are the owner's alone. A file that exists must not
+    # even be opened: closing it again would drop the locks of this process's other connections (POSIX), and the next
+    # process to close the store would delete the write-ahead log under them.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path)

@@ -78,6 +78,15 @@ async def test_processes_that_create_and_write_one_file_lose_nothing(path: Path)
     assert sum(len(json.loads(output)) for output, _ in outputs) == 90
 
 
+async def test_processes_that_come_and_go_are_all_heard(store: SqliteStore, path: Path) -> None:
+    """The last connection of a process that closes must not take the log away from those that stay."""
+    async with watching(store, ROOT, 2) as watched:
+        for count in range(1, 4):
+            process = run_process(ADDER, path, str(count), 1)
+            await asyncio.to_thread(process.communicate)
+            await watched.has(count)
+
+
 @pytest.mark.parametrize("inotify", [True, False])
 async def test_another_processs_commit_is_seen_within_50_ms(path: Path, monkeypatch: pytest.MonkeyPatch, inotify: bool) -> None:
     """By announcement, and where the kernel grants none, by looking."""
