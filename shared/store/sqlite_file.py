@@ -8,11 +8,12 @@ decides on threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -60,8 +61,11 @@ def connect(path: Path) -> sqlite3.Connection:
     # The store holds secrets: its file, and with it SQLite's side files, are the owner's alone. A file that exists must not
     # even be opened: closing it again would drop the locks of this process's other connections (POSIX), and the next
     # process to close the store would delete the write-ahead log under them.
-    with suppress(FileExistsError):
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path)
