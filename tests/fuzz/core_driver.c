@@ -232,6 +232,14 @@ static void log_much(u32 id) {
   (void)id;
   for (u32 n = 0; n < 400; n++) CHECK(proxy_log(2, 0, n) == OK);
   CHECK(proxy_log(5, 0, guest_size) == OK);
+  log_size = 0;
+  while (LOG_RING - log_size > 2000) proxy_log(2, 0, 1000);
+  proxy_log(2, 0, LOG_RING - log_size - 2 * LOG_HEADER - 6);
+  CHECK(LOG_RING - log_size == LOG_HEADER + 6); /* room for another record's header, not for its text */
+  CHECK(proxy_log(2, 0, 10) == OK && log_size == LOG_HEADER + 10);
+  u32 written = 0, vectors[] = {0, 40000, 8, 40000, 0, 65536};
+  guest_write(0, vectors, sizeof vectors);
+  CHECK(fd_write(1, 0, 3, 0x9000) == SUCCESS && guest_read(&written, 0x9000, 4) && written == 145536);
 }
 static void check_logs(void) {
   u64 before = flushed;
@@ -438,6 +446,11 @@ static u64 free_bytes(void) {
   return n;
 }
 static u64 kept_bytes(const Buffer *b) { return b->block ? 1ull << b->block->class : 0; }
+static void check_blocks(void) {
+  for (u32 id = 1; id <= 24; id++)
+    if (contexts[id])
+      for (Block *b = contexts[id]->arena.blocks; b; b = b->next) CHECK(b->used <= block_room(b));
+}
 static u64 held(void) {
   return free_bytes() + kept_bytes(&io) + kept_bytes(&out) + kept_bytes(&scratch) + kept_bytes(&vm_configuration) +
          kept_bytes(&environment);
@@ -447,7 +460,7 @@ static void fuzz(u64 seed, u32 rounds) {
   state = seed * 0x9e3779b97f4a7c15ull + 1;
   action = random_calls;
   everywhere = 1;
-  for (u32 k = 0; k < rounds; k++) random_step();
+  for (u32 k = 0; k < rounds; k++) { random_step(); check_blocks(); }
   action = NULL;
   answer_with = 1;
   budget = 1ull << 40;

@@ -28,7 +28,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> NativeBuild:
 def test_no_sequence_of_phases_and_calls_steps_out_of_line(driver: NativeBuild, seed: int) -> None:
     # Leaks are counted by the driver itself; the sanitizer's own search needs rights that a container may not have.
     environment = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
-    command = [driver.program, str(seed), str(ROUNDS)]
+    command = [str(driver.program), str(seed), str(ROUNDS)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     assert f"{ROUNDS} rounds" in run.stdout
