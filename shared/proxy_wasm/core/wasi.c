@@ -89,21 +89,36 @@ EXPORT("seed") double seed(void) {
   return (double)r;
 }
 
+typedef struct { u8 bytes[600]; u32 n; } Line;
+
+static void line_text(Line *l, const char *s) { while (*s && l->n < sizeof l->bytes) l->bytes[l->n++] = (u8)*s++; }
+
+static void line_number(Line *l, u32 value) {
+  char digits[11];
+  u32 k = sizeof digits - 1;
+  digits[k] = 0;
+  do digits[--k] = (char)('0' + value % 10); while (value /= 10);
+  line_text(l, digits + k);
+}
+
 /* AssemblyScript: strings are UTF-16 with their size in bytes before them. */
-static void log_utf16(const char *title, gptr text) {
-  u8 wide[1024], line[600];
-  u32 n = 0, k = 0;
-  if (!text || !guest_read(&n, text - 4, 4)) n = 0;
+static void line_utf16(Line *l, gptr text) {
+  u8 wide[400];
+  u32 n = 0;
+  if (!text || !guest_read(&n, text - 4, 4)) return;
   if (n > sizeof wide) n = sizeof wide;
-  if (!guest_read(wide, text, n)) n = 0;
-  while (title[k]) { line[k] = (u8)title[k]; k++; }
-  for (u32 i = 0; i + 1 < n && k < sizeof line; i += 2) line[k++] = wide[i + 1] ? '?' : wide[i];
-  log_write(LEVEL_ERROR, line, k);
+  if (!guest_read(wide, text, n)) return;
+  for (u32 i = 0; i + 1 < n && l->n < sizeof l->bytes; i += 2) l->bytes[l->n++] = wide[i + 1] || wide[i] < ' ' || wide[i] > '~' ? '?' : wide[i];
 }
 
 EXPORT("abort") void guest_abort(gptr message, gptr file, u32 line, u32 column) {
-  (void)line; (void)column;
-  log_utf16("abort: ", message);
-  log_utf16("in: ", file);
+  Line l = {.n = 0};
+  line_text(&l, "abort: ");
+  line_utf16(&l, message);
+  line_text(&l, " at ");
+  line_utf16(&l, file);
+  line_text(&l, ":"); line_number(&l, line);
+  line_text(&l, ":"); line_number(&l, column);
+  log_write(LEVEL_ERROR, l.bytes, l.n);
   TRAP();
 }

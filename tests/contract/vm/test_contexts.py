@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
+import pytest
+
 from shared.proxy_wasm.abi import Direction, Effect, MapType
+from shared.proxy_wasm.contexts import LAST_ID
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.vm import PluginContext
@@ -194,6 +200,29 @@ def test_the_last_words_of_a_context_act_as_well(guest: Guest) -> None:
     stream.finish()
     first.delete()
     assert [(number, outcome.effects) for number, outcome in guest.recorder.told] == [(4, Effect.CONTINUE_REQUEST)] * 2
+
+
+def test_a_vm_has_as_many_contexts_as_there_are_ids(guest: Guest) -> None:
+    root = guest.root()
+    streams = [open_stream(root) for _ in range(LAST_ID - 1)]
+    with pytest.raises(OverflowError, match="65535 contexts"):
+        open_stream(root)
+    with pytest.raises(OverflowError):
+        guest.vm.create_root(b"")
+    streams[-1].request_headers(GET, eos=True)
+    assert guest.take()[-1] == "request_headers 65535 4 1"
+    streams[0].finish()
+    assert open_stream(root).id == 2
+
+
+def test_a_closed_vm_leaves_nothing_behind(engine: Engine) -> None:
+    guest = Guest(engine, console())
+    guest.stream().request_headers(GET, eos=True)
+    kept = weakref.ref(guest.vm)
+    guest.vm.close()
+    del guest
+    gc.collect()
+    assert kept() is None
 
 
 def test_nothing_grows_over_ten_thousand_streams(engine: Engine) -> None:

@@ -202,6 +202,28 @@ def test_the_last_byte_of_the_memory_is_in_it(engine: Engine, name: str, argumen
     assert answers(engine, caller("env", name, HOST_FUNCTIONS[name], calls, DATA)) == [Status.OK] * len(calls)
 
 
+SHARED: list[tuple[str, list[Argument]]] = [
+    ("proxy_get_shared_data", [A, 64, 68, 72]),
+    ("proxy_set_shared_data", [A, A, 0]),
+    ("proxy_register_shared_queue", [A, 64]),
+    ("proxy_resolve_shared_queue", [A, A, 64]),
+    ("proxy_enqueue_shared_queue", [1, A]),
+    ("proxy_define_metric", [0, A, 64]),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), SHARED)
+def test_addresses_are_looked_at_before_anybody_is_asked(engine: Engine, name: str, arguments: list[Argument]) -> None:
+    """Nobody keeps shared data here, so that what is in order is Unimplemented."""
+    places = [position for position, argument in enumerate(arguments) if isinstance(argument, In)]
+    calls = [with_argument(arguments, position, wrong) for position in places for wrong in OUTSIDE]
+    wrong_answers = answers(engine, caller("env", name, HOST_FUNCTIONS[name], calls, DATA))
+    assert wrong_answers == [Status.INVALID_MEMORY_ACCESS] * len(calls)
+    calls = [with_argument(arguments, position, In(PAGE - 1, 1)) for position in places]
+    good_answers = answers(engine, caller("env", name, HOST_FUNCTIONS[name], calls, DATA))
+    assert good_answers == [Status.UNIMPLEMENTED] * len(calls)
+
+
 @pytest.mark.parametrize("module", WASI_MODULES)
 @pytest.mark.parametrize(
     ("name", "arguments"),

@@ -155,17 +155,19 @@ def test_a_module_that_traps_at_start_makes_no_vm(engine: Engine, functions: str
 
 def test_what_an_aborting_start_section_says_is_heard(engine: Engine) -> None:
     """As AssemblyScript does it: UTF-16, its size in bytes before it."""
-    text = "no root".encode("utf-16-le")
-    data = "".join(f"\\{byte:02x}" for byte in len(text).to_bytes(4, "little") + text)
+    strings = [text.encode("utf-16-le") for text in ("no r\u00f6\u20act\n", "index.ts")]
+    (first, second) = (
+        b"".join(f"\\{byte:02x}".encode() for byte in len(s).to_bytes(4, "little") + s).decode() for s in strings
+    )
     module = assemble(
-        f'(data (i32.const 16) "{data}") (func $f (call $abort (i32.const 20) (i32.const 0) (i32.const 0) (i32.const 0)))'
-        "(start $f)",
+        f'(data (i32.const 16) "{first}") (data (i32.const 64) "{second}") (start $f)'
+        "(func $f (call $abort (i32.const 20) (i32.const 68) (i32.const 12) (i32.const 4294967295)))",
         imports='(import "env" "abort" (func $abort (param i32 i32 i32 i32)))',
     )
     recorder = Recorder()
     with pytest.raises(VmFailed):
         PluginVM(engine, engine.compile(module), VmSettings("plugin"), recorder)
-    assert recorder.logs == [(LogLevel.ERROR, 0, "abort: no root"), (LogLevel.ERROR, 0, "in: ")]
+    assert recorder.logs == [(LogLevel.ERROR, 0, "abort: no r??t? at index.ts:12:4294967295")]
 
 
 MISTYPED = """

@@ -10,9 +10,10 @@ import pytest
 from data_plane.config.snapshot import Limits
 from data_plane.plugins.backoff import FIRST_SECONDS, FORGIVEN_AFTER_SECONDS, LONGEST_SECONDS, Backoff
 from shared.proxy_wasm.binary import ModuleError
+from shared.proxy_wasm.contexts import LAST_ID
 from shared.proxy_wasm.engine import Engine
 from tests.support.chain import Case, KeptEngine, Worker, bind, snapshot
-from tests.support.guest import assemble
+from tests.support.guest import Facts, assemble
 
 HEAD = "> GET /p HTTP/1.1|host: h"
 # Longer than the longest first pause: a quarter of jitter.
@@ -244,6 +245,19 @@ def test_a_trap_while_a_context_is_let_go(worker: Worker) -> None:
     worker.loop.advance(AFTER_FIRST_PAUSE)
     worker.take()
     assert worker.open(staying).request()[0] == "p request_headers 2 4 1"
+
+
+def test_a_stream_too_many_is_answered_by_the_policy(worker: Worker) -> None:
+    closed, open_ = worker.bind("closed"), worker.bind("open", policy="fail_open")
+    for binding in (closed, open_):
+        run(worker.open(binding))
+        root = next(slot.context for slot in worker.runtime._contexts.values() if slot.binding is binding)
+        assert root is not None
+        while root.streams < LAST_ID - 1:
+            root.open(Facts())
+    assert worker.open(closed).request()[0] == FAILED
+    case = worker.open(open_)
+    assert [*case.request(), *case.finish()] == [HEAD]
 
 
 # --- ticks
