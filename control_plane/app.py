@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.responses import Response
 
 from control_plane import errors
-from control_plane.admin import openapi
+from control_plane.admin import docs_page, openapi
 from control_plane.admin.checks import Checks
 from control_plane.admin.module_routes import ModuleRoutes
 from control_plane.admin.modules import Modules
@@ -54,15 +54,17 @@ def create_app(
         title="Waspgate Admin API",
         version=_version(),
         description="Routes, services, upstreams and Wasm plugins. Every request needs the header X-API-KEY.",
-        docs_url=f"{PREFIX}/docs",
+        docs_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
     )
     errors.install(app)
     app.add_api_route(PREFIX, _alive, methods=["HEAD"], include_in_schema=False)
+    open_router = APIRouter(prefix=PREFIX)
+    docs_page.register(open_router)
+    app.include_router(open_router)
     app.include_router(_admin_router(resources, modules, keys))
     app.add_middleware(errors.Boundary, server=f"waspgate/{app.version}")
     return app

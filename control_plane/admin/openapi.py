@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from shared.keys import Kind
 from shared.proxy_wasm.inspect import ModuleReport
 from shared.schema.resources import RESOURCES, AbsentNotNull, Resource, Verb
 
@@ -19,13 +20,13 @@ REFERENCE = "#/components/schemas/{model}"
 
 _SUMMARIES = {
     "list_all": "List all {plural}",
-    "put_by_body": "Create or replace a {singular}, its id in the body",
-    "post": "Create a {singular} under a new id",
-    "get": "Read a {singular}",
-    "put": "Create or replace a {singular}",
-    "patch": "Change a {singular}: objects merge, null deletes, anything else replaces",
-    "patch_at": "Set one place inside a {singular}, null deletes it",
-    "delete": "Delete a {singular} that nothing uses",
+    "put_by_body": "Create or replace {a} {singular}, its id in the body",
+    "post": "Create {a} {singular} under a new id",
+    "get": "Read {a} {singular}",
+    "put": "Create or replace {a} {singular}",
+    "patch": "Change {a} {singular}: objects merge, null deletes, anything else replaces",
+    "patch_at": "Set one place inside {a} {singular}, null deletes it",
+    "delete": "Delete {a} {singular} that nothing uses",
 }
 
 _TEXT = {"type": "string"}
@@ -50,6 +51,17 @@ _SHAPES: dict[str, dict[str, Any]] = {
     ),
 }
 
+# What a person who tries an operation begins with.
+_PLUGINS = {"greeting": {"conf": {"value": "hello"}}}
+_UPSTREAM = {"nodes": {"127.0.0.1:9099": 1}}
+EXAMPLES: dict[Kind, dict[str, Any]] = {
+    "routes": {"uri": "/hello", "service_id": "example"},
+    "services": {"plugins": _PLUGINS, "upstream": _UPSTREAM},
+    "upstreams": _UPSTREAM,
+    "plugin_configs": {"plugins": _PLUGINS},
+    "global_rules": {"plugins": _PLUGINS},
+    "wasm_plugins": {"priority": 100, "failure_policy": "fail_open"},
+}
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -81,7 +93,8 @@ _RESPONSES: dict[str, Responses] = {
 
 def operation(resource: Resource, verb: Verb, handler: str) -> dict[str, Any]:
     """What `add_api_route` is told about a handler of `ResourceRoutes`."""
-    words = {"plural": resource.kind.replace("_", " "), "singular": resource.singular.replace("_", " ")}
+    singular = resource.singular.replace("_", " ")
+    words = {"plural": resource.kind.replace("_", " "), "singular": singular, "a": "an" if singular[0] in "aeiou" else "a"}
     responses = {**_RESPONSES[handler], **FAILURES}
     # FastAPI describes 200 by itself when nobody else does.
     success = min(int(status) for status in responses)
@@ -95,12 +108,13 @@ def operation(resource: Resource, verb: Verb, handler: str) -> dict[str, Any]:
 
 
 def _request_body(resource: Resource, handler: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {"$ref": REFERENCE.format(model=resource.model.__name__)}
+    content: dict[str, Any] = {"schema": {"$ref": REFERENCE.format(model=resource.model.__name__)}}
+    content["example"] = EXAMPLES[resource.kind]
     if handler == "patch":
-        schema = {"type": "object"}
+        content = {"schema": {"type": "object"}, "example": {"desc": "what it is for"}}
     elif handler == "patch_at":
-        schema = {}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+        content = {"schema": {}, "example": "what it is for"}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 class DescribedApp(FastAPI):
@@ -110,9 +124,20 @@ class DescribedApp(FastAPI):
         if self.openapi_schema is None:
             built = get_openapi(title=self.title, version=self.version, description=self.description, routes=self.routes)
             schemas = built.setdefault("components", {}).setdefault("schemas", {})
+            for operation_ in (operation_ for verbs in built["paths"].values() for operation_ in verbs.values()):
+                _correct(operation_)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
             schemas.update(_models(), **_SHAPES)
             self.openapi_schema = built
         return self.openapi_schema
+
+
+def _correct(described: dict[str, Any]) -> None:
+    """FastAPI announces a 422 that our own validation never answers, and null for a parameter that may be absent."""
+    described["responses"].pop("422", None)
+    for parameter in described.get("parameters", ()):
+        parameter["schema"] = {"type": "string"}
 
 
 def _models() -> dict[str, Any]:

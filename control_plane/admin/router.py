@@ -29,6 +29,8 @@ from shared.schema.resources import RESOURCES, Resource, Verb, json_schema
 MAX_TTL = 315_360_000
 ID_LENGTH = 64
 
+TTL: str | None = Query(None, description="seconds after which the object is deleted")
+
 NO_CONFIGURATION = "missing configurations"
 NO_CHANGE = "missing new configuration"
 
@@ -77,28 +79,28 @@ class ResourceRoutes:
         item = await self._resources.get(self._resource, self._checked(id))
         return answer(200, item.envelope())
 
-    async def put(self, id: str, request: Request, ttl: str | None = None) -> Response:
+    async def put(self, id: str, request: Request, ttl: str | None = TTL) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
         return _written(await self._resources.put(self._resource, self._checked(id), document, _ttl(ttl)))
 
-    async def put_by_body(self, request: Request, ttl: str | None = None) -> Response:
+    async def put_by_body(self, request: Request, ttl: str | None = TTL) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
         given = document.get("id") if isinstance(document, dict) else None
         if not isinstance(given, str | int) or isinstance(given, bool):
             raise _missing_id(self._resource)
         return _written(await self._resources.put(self._resource, self._checked(str(given)), document, _ttl(ttl)))
 
-    async def post(self, request: Request, ttl: str | None = None) -> Response:
+    async def post(self, request: Request, ttl: str | None = TTL) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
         return _written(await self._resources.post(self._resource, document, _ttl(ttl)))
 
-    async def patch(self, id: str, request: Request, ttl: str | None = None) -> Response:
+    async def patch(self, id: str, request: Request, ttl: str | None = TTL) -> Response:
         change = await read_json(request, NO_CHANGE)
         if not isinstance(change, dict):
             raise BadRequest(f"wrong type: expected object, got {excerpt(change)}")
         return await self._patched(id, lambda previous: merge(previous, change), ttl)
 
-    async def patch_at(self, id: str, sub_path: str, request: Request, ttl: str | None = None) -> Response:
+    async def patch_at(self, id: str, sub_path: str, request: Request, ttl: str | None = TTL) -> Response:
         value = await read_json(request, NO_CHANGE)
 
         def change(previous: dict[str, Any] | None) -> object:

@@ -69,9 +69,8 @@ def test_openapi_refers_to_nothing_that_is_not_there(store: ConfigStore) -> None
 
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert references(document) <= known
-    assert document["paths"]["/apisix/admin/routes/{id}"]["put"]["requestBody"]["content"]["application/json"] == {
-        "schema": {"$ref": "#/components/schemas/RouteSpec"}
-    }
+    body = document["paths"]["/apisix/admin/routes/{id}"]["put"]["requestBody"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/RouteSpec"}
 
 
 @pytest.mark.parametrize("keys", [[], [""]])
