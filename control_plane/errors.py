@@ -15,7 +15,6 @@ did not foresee is logged with its trace and answered as 500.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from traceback import format_exc
 from typing import TypeVar
 
 import structlog
@@ -135,8 +134,7 @@ class Boundary:
         except ClientDisconnect:
             log.info("client left before its request was complete", path=scope["path"])
         except Exception:
-            # As text: a rendered traceback with local variables would put the admin key into the log.
-            log.error("unexpected error", method=scope["method"], path=scope["path"], trace=format_exc())
+            log.exception("unexpected error", method=scope["method"], path=scope["path"])
             if not started:
                 response = answer(500, {"error_msg": "internal error, see the log of the control plane"})
                 await response(scope, receive, send_with_headers)

@@ -1,7 +1,8 @@
 """Logging for every process: one event per line, JSON for machines, colours for a person at a terminal.
 
 The law: configured once, in a process's entry point. Records of the standard library (uvicorn, grpc) take the same
-road, so that a log never mixes two formats. NO_COLOR (https://no-color.org) is respected.
+road, so that a log never mixes two formats. NO_COLOR (https://no-color.org) is respected. A traceback is the plain one:
+local variables would put the admin key into the log, and rendering large ones takes seconds.
 """
 
 from __future__ import annotations
@@ -43,5 +44,6 @@ def configure_logging(stream: TextIO | None = None, level: int = logging.INFO) -
 
 def _renderers(target: TextIO) -> list[Processor]:
     if target.isatty():
-        return [structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))]
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        colors = not os.environ.get("NO_COLOR")
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

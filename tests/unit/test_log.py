@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -55,7 +56,34 @@ def test_an_exception_is_one_line_of_json() -> None:
     except ValueError:
         structlog.get_logger().exception("unexpected error")
     (line,) = stream.getvalue().splitlines()
-    assert json.loads(line)["exception"][0]["exc_value"] == "broken"
+    trace = json.loads(line)["exception"]
+    assert trace.startswith("Traceback (most recent call last):")
+    assert trace.endswith("ValueError: broken")
+
+
+@pytest.mark.parametrize("stream_type", [io.StringIO, Terminal], ids=["json", "terminal"])
+@pytest.mark.parametrize("library", [structlog.get_logger, logging.getLogger], ids=["structlog", "logging"])
+def test_a_traceback_shows_where_and_never_what_variables_hold(
+    stream_type: type[io.StringIO], library: Callable[[], Any]
+) -> None:
+    stream = stream_type()
+    configure_logging(stream)
+
+    def fails(key: str, rows: list[int]) -> None:
+        raise ValueError(f"{len(key)} characters, {len(rows)} rows")
+
+    # In two pieces, because the source line itself is shown.
+    secret = "-".join(["edd1c9", "f034335f136f87ad84b625c8f1"])
+    try:
+        fails(secret, list(range(100_000)))
+    except ValueError:
+        library().exception("unexpected error")
+    written = stream.getvalue()
+    assert "33 characters, 100000 rows" in written
+    assert "in fails" in written
+    assert secret not in written
+    assert "99999" not in written
+    assert len(written) < 2000
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
