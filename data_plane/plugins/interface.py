@@ -43,11 +43,12 @@ class ChainSink(Protocol):
 
     def local_reply(self, reply: LocalReply) -> None:
         """Instead of anything further from the upstream. The reply itself goes through `response_head`/`response_body`
-        of this chain, so the sink builds an open head from it and hands it back. Not called once the response is forwarded.
+        of this chain, so the sink builds an open head from it and hands it back. If a byte of a response has left already, the
+        sink closes without completing it instead.
         """
 
     def abort(self, reason: str) -> None:
-        """A plugin reset the stream, or failed when the response was already on its way: close without completing it."""
+        """A plugin reset the stream: close without completing it."""
 
 
 class StreamInfo(Protocol):

@@ -126,6 +126,7 @@ class Case:
     def __init__(self, runtime: WasmRuntime, bindings: tuple[PluginBinding, ...], journal: Journal) -> None:
         self.journal = journal
         self.replies: list[LocalReply] = []
+        self.has_left = self.is_cut = False
         self.facts = Facts()
         self.chain: WasmChain = runtime.open_chain(bindings, self, self.facts)
 
@@ -140,13 +141,22 @@ class Case:
         self.journal.lines.append(f"> {data.decode()!r}{' eos' if eos else ''}")
 
     def forward_response_head(self, head: bytes) -> None:
+        """It waits for the body when a plugin reads that: only then its length is known."""
         self._line("<", head)
+        self.has_left |= not self.chain.reads_response_body
 
     def forward_response_body(self, data: bytes, eos: bool) -> None:
+        self.has_left = True
+        if self.is_cut:
+            return
         self.journal.lines.append(f"< {data.decode()!r}{' eos' if eos else ''}")
 
     def local_reply(self, reply: LocalReply) -> None:
-        """As the exchange does: the reply goes through the chain."""
+        """As the exchange does: the reply goes through the chain, unless it comes too late."""
+        if self.has_left:
+            self.journal.lines.append(f"cut {reply.details}")
+            self.is_cut = True
+            return
         self.journal.lines.append(f"reply {reply.status} {reply.details}".rstrip())
         self.replies.append(reply)
         lines = [b"HTTP/1.1 %d Reply\r\n" % reply.status, *(b"%b: %b\r\n" % field for field in reply.fields)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from data_plane.config.snapshot import Limits
-from tests.support.chain import GET, Worker
+from tests.support.chain import GET, Case, Worker
 
 HEAD = "> GET /p HTTP/1.1|host: h"
 ANSWER = "< HTTP/1.1 200 OK|server: up"
@@ -217,11 +220,16 @@ def test_a_body_that_is_too_large_to_hold(worker: Worker) -> None:
     ]
 
 
-def test_a_response_body_that_is_too_large_to_hold_breaks_off(worker: Worker) -> None:
-    case = worker.open(worker.bind("a", "response_body return 1", limits=Limits(body_buffer_bytes=6)))
+def test_a_response_body_that_is_too_large_to_hold(worker: Worker) -> None:
+    case = worker.open(worker.bind("a", "response_body#1 return 1", limits=Limits(body_buffer_bytes=6)))
     case.request()
-    assert case.response(b"1234567", b"8", b"9") == [
-        *("a response_headers 2 2 0", ANSWER, "a response_body 2 7 0", "abort wasm_body_too_large"),
+    assert case.response(b"1234567", b"8", b"9")[3:5] == [
+        *("reply 500 wasm_body_too_large", "< HTTP/1.1 500 Reply|content-type: application/json"),
+    ]
+    case = worker.open(worker.bind("b", "response_body#2 return 1", limits=Limits(body_buffer_bytes=6)))
+    case.request()
+    assert case.response(b"1234567", b"8901234", b"5")[3:] == [
+        *("< '1234567'", "b response_body 2 7 0", "cut wasm_body_too_large"),
     ]
 
 
@@ -288,6 +296,35 @@ def test_every_context_that_was_used_ends_once(worker: Worker, progress: str) ->
     ends = [] if progress == "nothing" else [f"{name} {end} 2" for name in "ab" for end in ("done", "log", "delete")]
     assert case.finish() == ends
     assert case.finish() == []
+
+
+def test_a_sink_that_ends_the_stream_in_a_call_of_the_chain(worker: Worker) -> None:
+    """As the exchange does when there is no upstream for the request that a plugin let go."""
+
+    class Impatient(Case):
+        def forward_request_head(self, head: bytes) -> None:
+            self.journal.lines.append("no upstream")
+            self.chain.finish()
+
+    case = Impatient(worker.runtime, (worker.bind("a", *resumer(), "configure tick_period 100"),), worker.journal)
+    case.request(b"one", b"two")
+    worker.loop.advance(0.1)
+    assert worker.take() == ["a tick 1", "no upstream", "a done 2", "a log 2", "a delete 2"]
+
+
+def test_a_finished_chain_is_gone_without_the_collector(worker: Worker) -> None:
+    binding = worker.bind("a", "response_headers return 1")
+    gc.disable()
+    try:
+        case = worker.open(binding, worker.bind("b"))
+        case.request(b"x")
+        case.response(b"y")
+        kept = weakref.ref(case.chain)
+        case.finish()
+        del case
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_ids_are_free_again_after_any_end(worker: Worker) -> None:

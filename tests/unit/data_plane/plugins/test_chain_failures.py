@@ -14,7 +14,7 @@ BODY = '< \'{"error_msg":"a plugin of this route failed"}\\n\' eos'
 
 def sent(lines: list[str]) -> list[str]:
     """Without what plugins logged."""
-    return [line for line in lines if line[0] in "<>" or line.startswith(("reply", "abort"))]
+    return [line for line in lines if line[0] in "<>" or line.startswith(("reply", "abort", "cut"))]
 
 
 @pytest.mark.parametrize("phase", ["context_create", "request_headers"])
@@ -42,11 +42,18 @@ def test_closed_in_the_response_s_head(worker: Worker) -> None:
 
 
 def test_closed_in_the_response_s_body(worker: Worker) -> None:
-    """The head has left: the client must see that it is not complete."""
+    """Something has left: the client must see that it is not complete."""
     case = worker.open(worker.bind("bad", "response_body#2 trap"))
     case.request()
-    assert sent(case.response(b"1", b"2", b"3")) == [ANSWER, "< '1'", "abort wasm_fail_stream"]
+    assert sent(case.response(b"1", b"2", b"3")) == [ANSWER, "< '1'", "cut wasm_fail_stream"]
     assert case.finish() == []
+
+
+def test_closed_in_the_response_s_body_before_anything_left(worker: Worker) -> None:
+    case = worker.open(worker.bind("ok", "log get 2 :status"), worker.bind("bad", "response_body trap"))
+    case.request()
+    assert sent(case.response(b"1", b"2", b"3")) == [ANSWER, *REPLY, BODY], "the exchange forgets the first head"
+    assert "ok get: OK 503" in case.finish()
 
 
 @pytest.mark.parametrize("phase", ["request_headers", "request_body", "response_headers", "response_body"])
