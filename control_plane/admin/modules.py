@@ -25,6 +25,9 @@ from shared.schema.document import DocumentError, decode
 from shared.store.blobs import MAX_MODULE_BYTES, collect_modules, get_module, hold_module, put_module
 from shared.store.contract import ConfigStore, StoreError
 
+# Of Wasm memory.
+PAGE = 65536
+
 log = structlog.get_logger()
 
 
@@ -79,6 +82,17 @@ class Modules:
             await self._require(wanted["sha256"])
             return dict(wanted)
         return await self._from_file(wanted, previous or {})
+
+    async def check_memory(self, sha256: str, limit: int) -> None:
+        """Raises BadRequest when the module could not even start within its memory limit."""
+        data = await self.get(sha256)
+        if data is None:
+            return
+        report = await asyncio.to_thread(inspect, data)
+        needed = report.memory_minimum_pages * PAGE
+        if needed > limit:
+            text = f"the module starts with {needed} bytes of memory, more than its limit of {limit}"
+            raise BadRequest(text, errors=[{"path": "$.limits.memory_bytes", "message": text}])
 
     async def _require(self, sha256: str) -> None:
         if not await hold_module(self.store, sha256):

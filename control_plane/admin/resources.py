@@ -22,6 +22,7 @@ from control_plane.errors import AdminError, BadRequest, KeyNotFound
 from shared.keys import generated_id, kind_prefix, parse_resource_key, resource_key
 from shared.schema.document import DocumentError, decode, encode
 from shared.schema.resources import BOOKKEEPING, TIMESTAMPS, Resource, validate
+from shared.schema.wasm_plugin import WasmPluginSpec
 from shared.store.contract import ConfigStore, Delete, Entry, Expect, Put
 
 # With writers on several control planes each round has a winner; this many rounds lost in a row is a storm.
@@ -163,12 +164,15 @@ class Resources:
 
     async def _complete(self, resource: Resource, document: object, previous: dict[str, Any] | None) -> dict[str, Any]:
         """The document when it fits its model; a plugin's with its module pinned."""
-        validate(resource.model, document)
+        spec = validate(resource.model, document)
         assert isinstance(document, dict)
-        if resource.kind != "wasm_plugins" or "module" not in document:
+        if not isinstance(spec, WasmPluginSpec) or spec.module is None:
             return document
-        before = (previous or {}).get("module")
-        module = await self.modules.resolve(document["module"], before if isinstance(before, dict) else None)
+        before = previous or {}
+        module_before = before.get("module")
+        module = await self.modules.resolve(document["module"], module_before if isinstance(module_before, dict) else None)
+        if module != module_before or document.get("limits") != before.get("limits"):
+            await self.modules.check_memory(module["sha256"], spec.limits.memory_bytes)
         return {**document, "module": module}
 
     def _timestamps(self, stored: dict[str, Any]) -> dict[str, int]:

@@ -14,10 +14,15 @@ from pydantic_core import PydanticCustomError
 from shared.schema.common import Described, Integer, Maybe, NotYet, Spec, TextOrObject
 
 MIB = 1024 * 1024
-# One page of Wasm memory, and all that a 32-bit module can address.
-MIN_MEMORY, MAX_MEMORY = 64 * 1024, 4096 * MIB
+# The limit bounds the memory of the host's core as well, which lies in the same Store: the heads and bodies of all open
+# requests, the configurations, the contexts. Below 16 MiB a few hundred requests at once would starve it.
+MIN_MEMORY = 16 * MIB
+# All that a 32-bit module can address.
+MAX_MEMORY = 4096 * MIB
 # A held body lies in one block of the core's memory, which is 128 MiB at most and twice as large as what it is to hold.
 MAX_BODY_BUFFER = 64 * MIB
+# While a body grows, its block and the next one, twice as large, lie beside each other in the core's memory.
+MEMORY_PER_BODY_BYTE = 4
 # Longer than this and a callback holds up the whole worker for a minute.
 MAX_CPU_MS = 60_000
 
@@ -45,6 +50,16 @@ class LimitsSpec(Spec):
     start_cpu_ms: CpuMilliseconds = 1000
     memory_bytes: Annotated[int, Field(ge=MIN_MEMORY, le=MAX_MEMORY)] = 128 * MIB
     body_buffer_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BUFFER)] = MIB
+
+    @model_validator(mode="after")
+    def _a_held_body_has_room(self) -> Self:
+        needed = self.body_buffer_bytes * MEMORY_PER_BODY_BYTE
+        if needed > self.memory_bytes:
+            words = (
+                f"body_buffer_bytes {self.body_buffer_bytes} needs memory_bytes of at least {needed}, got {self.memory_bytes}"
+            )
+            raise PydanticCustomError("limits", "{words}", {"words": words})
+        return self
 
 
 class WasmPluginSpec(Described):

@@ -68,6 +68,21 @@ async def test_a_put_without_module_keeps_the_uploaded_one(api: Admin) -> None:
     assert value["module"] == {"sha256": DIGEST}
 
 
+async def test_a_module_that_starts_with_more_memory_than_its_limit_is_refused(api: Admin) -> None:
+    large = assemble(GUEST.replace('(memory (export "memory") 1 4)', '(memory (export "memory") 300)'))
+    await api.upload("p", WASM)
+    await api.ok("PATCH", "/wasm_plugins/p", {"limits": {"memory_bytes": 2**24}})
+
+    answer = await api.refused(400, "PUT", "/wasm_plugins/p/module", content=large)
+    assert answer == "the module starts with 19660800 bytes of memory, more than its limit of 16777216"
+    assert await module_of(api, "p") == {"sha256": DIGEST}
+
+    await api.upload("q", large)
+    answer = await api.refused(400, "PATCH", "/wasm_plugins/q", {"limits": {"memory_bytes": 2**24}})
+    assert "19660800" in answer
+    await api.ok("PATCH", "/wasm_plugins/q", {"limits": {"memory_bytes": 2**25}})
+
+
 async def test_download(api: Admin) -> None:
     await api.upload("p", WASM)
     await api.ok("PUT", "/wasm_plugins/empty", {})

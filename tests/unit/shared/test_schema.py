@@ -44,6 +44,8 @@ ACCEPTED: list[tuple[Kind, dict[str, Any]]] = [
     ("wasm_plugins", {"module": {"file": "/a.wasm"}, "priority": 7999, "http_request_phase": "rewrite"}),
     ("wasm_plugins", {"module": {"sha256": DIGEST}, "failure_policy": "fail_open", "dialect": "apisix"}),
     ("wasm_plugins", {"vm_configuration": {"a": 1}, "environment": {"A": "b"}, "limits": {"callback_cpu_ms": 1}}),
+    ("wasm_plugins", {"limits": {"memory_bytes": 2**28, "body_buffer_bytes": 2**26}}),
+    ("wasm_plugins", {"limits": {"memory_bytes": 2**24}}),
 ]
 
 # kind, document, JSON path, a part of the message
@@ -152,7 +154,8 @@ REFUSED: list[tuple[Kind, object, str, str]] = [
     ("wasm_plugins", {"module": {"file": "a.wasm"}}, "$.module.file", "failed to match pattern"),
     ("wasm_plugins", {"module": {"sha256": "ABC"}}, "$.module.sha256", "failed to match pattern"),
     ("wasm_plugins", {"module": {"url": "http://x", "sha256": DIGEST}}, "$.module.url", "not supported yet"),
-    ("wasm_plugins", {"limits": {"memory_bytes": 1}}, "$.limits.memory_bytes", "expected 1 to be at least 65536"),
+    ("wasm_plugins", {"limits": {"memory_bytes": 1}}, "$.limits.memory_bytes", "expected 1 to be at least 16777216"),
+    ("wasm_plugins", {"limits": {"memory_bytes": 2**24, "body_buffer_bytes": 2**23}}, "$.limits", "of at least 33554432"),
     ("wasm_plugins", {"limits": {"body_buffer_bytes": 2**27}}, "$.limits.body_buffer_bytes", "to be at most 67108864"),
     ("wasm_plugins", {"http_request_phase": "log"}, "$.http_request_phase", "matches none of the enum values"),
     ("wasm_plugins", {"environment": {"A=B": "x"}}, "$.environment", 'invalid property name "A=B"'),

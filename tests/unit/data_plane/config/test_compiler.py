@@ -177,14 +177,14 @@ def test_everything_a_plugin_says(config: Config) -> None:
             http_request_phase="rewrite",
             dialect="apisix",
             failure_policy="fail_open",
-            limits={"callback_cpu_ms": 1, "start_cpu_ms": 2, "memory_bytes": 65536, "body_buffer_bytes": 4},
+            limits={"callback_cpu_ms": 1, "start_cpu_ms": 2, "memory_bytes": 2**24, "body_buffer_bytes": 4},
             vm_configuration={"z": 1, "a": 2},
             environment={"HOME": "/"},
         ),
     )
     found = config.commit().plugins["x"]
     assert (found.name, found.priority, found.sha256, found.phase) == ("x", -5, SHA, "rewrite")
-    assert (found.dialect, found.failure_policy, found.limits) == ("apisix", "fail_open", Limits(1, 2, 65536, 4))
+    assert (found.dialect, found.failure_policy, found.limits) == ("apisix", "fail_open", Limits(1, 2, 2**24, 4))
     assert (found.vm_configuration, dict(found.environment)) == (b'{"z":1,"a":2}', {"HOME": "/"})
 
 
