@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from data_plane.exchange.exchange import DONE, REPLYING, RESPONDING, STARTING, Exchange
+from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.framing import has_body, length_line
 from data_plane.exchange.info import ExchangeInfo
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from data_plane.exchange.outgoing import Outgoing
 from data_plane.exchange.replies import open_reply, reply_for
+from data_plane.exchange.sending import DONE, REPLYING, RESPONDING, STARTING
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import PluginBinding, Route

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Node, Snapshot, Timeouts, Upstream
-    from data_plane.exchange.exchange import Exchange
     from data_plane.exchange.forwarded import Forwarding
+    from data_plane.exchange.sending import Sending
     from data_plane.observe.counters import Counters
     from data_plane.plugins.interface import PluginRuntime
 
@@ -45,7 +45,7 @@ class UpstreamPort(Protocol):
 
     reused: bool
 
-    def begin(self, exchange: Exchange, data: bytes, read_timeout: float) -> None:
+    def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
         """Send a request's beginning; from now on the exchange is told what happens.
 
         With a `read_timeout` that is all of the request, and the upstream may not be silent for so many seconds.
@@ -70,7 +70,7 @@ class PoolPort(Protocol):
     def take(self, node: Node, checked: bool) -> UpstreamPort | None:
         """An idle connection; `checked`, for a request that cannot be repeated, asks for one that is surely alive."""
 
-    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Exchange) -> None:
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
         """Open one; the exchange is told `upstream_ready` or `upstream_failed`."""
 
 

@@ -1,8 +1,8 @@
-"""A connection from a client: bytes in, request events out; the exchange's words out as bytes.
+"""A connection from a client: the exchange's words out as bytes, and the life of the connection around its requests.
 
-The law: one request is answered at a time, in order; bytes behind it wait. Where a message ends is known before a byte of the
-next is looked at. After a refusal, or an answer to an unfinished request, nothing more is read as a request: the rest is read
-and thrown away for a while, so that the client gets to read the answer before the connection resets.
+The law: one request is answered at a time, in order; bytes behind it wait. After a refusal, or an answer to an unfinished
+request, nothing more is read as a request: the rest is read and thrown away for a while, so that the client gets to read the
+answer before the connection resets.
 """
 
 from __future__ import annotations
@@ -12,53 +12,31 @@ import socket
 import time
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-
 from data_plane.exchange.forwarded import Forwarding
 from data_plane.exchange.framing import CLOSE_LINE, length_line
 from data_plane.exchange.messages import RequestHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
 from data_plane.http import limits
-from data_plane.http.chunked import ChunkedError, ChunkedReader
-from data_plane.http.head import HeadError, parse_request
-from data_plane.http.timers import NEVER, Deadline
+from data_plane.http.reading import CHUNKS, CLOSED, HEAD, LENGTH, LINGER, WAIT, RequestReader
+from data_plane.http.timers import Deadline
 
 if TYPE_CHECKING:
     from data_plane.exchange.exchange import Exchange
     from data_plane.http.listener import Gateway
 
-_HEAD_END = b"\r\n\r\n"
-_CR = 13
 
-# What is being read: a head (or nothing yet), a body by length, chunks; WAIT: the request is complete and being answered.
-HEAD, LENGTH, CHUNKS, WAIT, LINGER, CLOSED = range(6)
-
-
-# The one after these is the last of its connection.
-MOST_REQUESTS = limits.CONNECTION_REQUESTS - 1
-
-
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(RequestReader):
     """One per accepted connection; it is also its exchanges' ClientPort."""
 
     __slots__ = (
         "_blocked",
-        "_buffer",
-        "_chunks",
-        "_complete",
-        "_deadline",
         "_exchange",
-        "_fed",
         "_gateway",
         "_linger_until",
         "_loop",
-        "_parser",
         "_reading",
-        "_remaining",
-        "_requests",
         "_requests_seen",
-        "_state",
         "_sweeps",
         "_transport",
         "client_address",
@@ -71,17 +49,8 @@ class ClientConnection(asyncio.Protocol):
         self._gateway = gateway
         self._loop = gateway.loop
         self._transport: asyncio.Transport
-        self._parser = HttpRequestParser(self)
-        self._deadline = Deadline(self._loop, self._expired)
+        super().__init__(Deadline(self._loop, self._expired))
         self._exchange: Exchange | None = None
-        self._state = HEAD
-        # Bytes that are not used yet, and how many of them llhttp has seen.
-        self._buffer = b""
-        self._fed = 0
-        self._remaining = 0
-        self._chunks: ChunkedReader | None = None
-        self._complete = False
-        self._requests = 0
         self._requests_seen = 0
         self._sweeps = 0
         self._reading = True
@@ -109,6 +78,8 @@ class ClientConnection(asyncio.Protocol):
         self.connection_id = self._gateway.admit(self)
         if not self.connection_id:
             self._refuse("overloaded")
+            # No lingering: what is short is files.
+            self._close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gateway.dismiss(self)
@@ -153,9 +124,6 @@ class ClientConnection(asyncio.Protocol):
                 self._pause()
         elif state == LINGER:
             self._linger()
-
-    def on_message_complete(self) -> None:
-        self._complete = True
 
     # The exchange's ClientPort.
 
@@ -242,171 +210,19 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = b""
             self._read_head(data)
 
-    def _read_head(self, data: bytes) -> None:
-        if self._buffer:
-            data = self._buffer + data
-        if data[0] == _CR:
-            data = self._skip_empty_lines(data)
-            if not data:
-                return
-        end = data.find(_HEAD_END)
-        if end < 0:
-            self._read_partial_head(data)
-            return
-        end += 4
-        fed = self._fed
-        if end > limits.REQUEST_HEAD_BYTES:
-            self._refuse(_too_large(data))
-            return
-        self._fed = 0
-        self._complete = False
-        try:
-            self._parser.feed_data(data[fed:end])
-            request = parse_request(data[: end - 2])
-        except HttpParserUpgrade:
-            self._read_upgrade(data, end)
-        except HttpParserError:
-            self._refuse("bad_request")
-        except HeadError as error:
-            self._refuse(error.kind)
-        else:
-            if request.length or not self._complete or end < len(data) or self._requests >= MOST_REQUESTS:
-                self._begin(request, data, end)
-                return
-            # As `_begin` does it: most requests are a head and nothing more.
-            self._requests += 1
-            self._state = WAIT
-            self._buffer = b""
-            self._deadline.when = NEVER
-            gateway = self._gateway
-            gateway.counters.requests += 1
-            exchange = self._exchange = open_exchange(gateway, self, request)
-            exchange.start(b"", True)
-
-    def _skip_empty_lines(self, data: bytes) -> bytes:
-        """What begins a head; empty when there is nothing to go on with."""
-        for _ in range(limits.EMPTY_LINES):
-            data = data.removeprefix(b"\r\n")
-        self._buffer = b""
-        if data == b"\r":
-            self._buffer = data
-            return b""
-        if data[:1] == b"\r":
-            self._refuse("bad_request")
-            return b""
-        return data
-
-    def _read_partial_head(self, data: bytes) -> None:
-        """Let llhttp see what there is: nonsense is refused now, not when the client's patience or ours ends."""
-        if len(data) > limits.REQUEST_HEAD_BYTES:
-            self._refuse(_too_large(data))
-            return
-        if not self._buffer:
-            self._deadline.set(limits.HEAD_SECONDS)
-        try:
-            self._parser.feed_data(data[self._fed :])
-        except HttpParserError:
-            self._refuse("bad_request")
-            return
-        self._fed = len(data)
-        self._buffer = data
-
-    def _read_upgrade(self, data: bytes, end: int) -> None:
-        """llhttp takes everything behind this head for another protocol. The offer is declined by ignoring it (RFC 9110 7.8),
-        so what follows is HTTP: a new parser, told of the body if there is one.
-        """
-        try:
-            request = parse_request(data[: end - 2])
-        except HeadError as error:
-            self._refuse(error.kind)
-            return
-        self._parser = HttpRequestParser(self)
-        if request.length > 0:
-            self._complete = False
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % request.framing)
-        self._begin(request, data, end)
-
-    def _begin(self, request: RequestHead, data: bytes, end: int) -> None:
-        self._requests += 1
-        if self._requests > MOST_REQUESTS:
-            request.keep_alive = False
-        length = request.length
-        body = data[end:]
-        try:
-            if length == 0:
-                self._state = WAIT
-                self._buffer = body
-                self._deadline.when = NEVER
-                body = b""
-                if not self._complete:
-                    raise HeadError("bad_framing")
-            elif length > 0:
-                self._state = LENGTH
-                self._remaining = length
-                body = self._take_length(body)
-            else:
-                self._state = CHUNKS
-                self._parser = HttpRequestParser(self)
-                self._chunks = ChunkedReader()
-                body = self._take_chunks(body)
-        except HeadError as error:
-            self._refuse(error.kind)
-            return
-        self._gateway.counters.requests += 1
-        exchange = self._exchange = open_exchange(self._gateway, self, request)
+    def _begin(self, request: RequestHead, body: bytes) -> None:
+        gateway = self._gateway
+        gateway.counters.requests += 1
+        exchange = self._exchange = open_exchange(gateway, self, request)
         exchange.start(body, self._state == WAIT)
 
-    def _take_length(self, data: bytes) -> bytes:
-        """The body's share of the data; the state is WAIT when that completes it."""
-        remaining = self._remaining
-        size = len(data)
-        mine = data if size <= remaining else data[:remaining]
-        self._complete = False
-        try:
-            self._parser.feed_data(mine)
-        except HttpParserError as error:
-            raise HeadError("bad_framing") from error
-        if self._complete is not (size >= remaining):
-            raise HeadError("bad_framing")
-        if size < remaining:
-            self._remaining = remaining - size
-            self._buffer = b""
-            self._deadline.set(limits.BODY_IDLE_SECONDS)
-        else:
-            self._state = WAIT
-            self._buffer = data[remaining:]
-            self._deadline.clear()
-        return mine
+    def _continue(self, body: bytes, eos: bool) -> None:
+        if self._exchange is not None:
+            self._exchange.request_body(body, eos)
 
-    def _take_chunks(self, data: bytes) -> bytes:
-        reader = self._chunks
-        if reader is None:
-            return b""
-        try:
-            body, done, rest = reader.feed(data)
-        except ChunkedError as error:
-            raise HeadError("bad_framing") from error
-        self._buffer = rest
-        if done:
-            self._chunks = None
-            self._state = WAIT
-            self._deadline.clear()
-        else:
-            self._deadline.set(limits.BODY_IDLE_SECONDS)
-        return body
-
-    def _read_body(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            return
-        try:
-            body = self._take_length(data) if self._state == LENGTH else self._take_chunks(data)
-        except HeadError as error:
-            exchange.client_failed(error.kind)
-            return
-        eos = self._state == WAIT
-        if body or eos:
-            exchange.request_body(body, eos)
+    def _break(self, kind: str) -> None:
+        if self._exchange is not None:
+            self._exchange.client_failed(kind)
 
     def _pause(self) -> None:
         if self._reading:
@@ -440,6 +256,8 @@ class ClientConnection(asyncio.Protocol):
         now = self._loop.time()
         if self._state != LINGER:
             self._state = LINGER
+            if self._gateway.draining:
+                self._gateway.note_end()
             self._buffer = b""
             self._linger_until = now + limits.LINGER_SECONDS
             self._resume()
@@ -466,9 +284,3 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
         else:
             self._close()
-
-
-def _too_large(data: bytes) -> str:
-    """Which limit a head over its size broke: the target's, if the start line alone is too long."""
-    line = data.find(b"\r\n")
-    return "target_too_long" if line < 0 or line > limits.TARGET_BYTES + 64 else "head_too_large"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 BACKLOG = 4096
 # How often idle clients are looked for; one may stay so much longer than its keep-alive time.
 SWEEP_SECONDS = 5.0
-# While draining, whether the last exchange has ended is looked at this often.
-DRAIN_POLL_SECONDS = 0.02
 
 
 class _NothingYet:
@@ -45,6 +44,7 @@ class Gateway:
 
     __slots__ = (
         "_connection_ids",
+        "_drained",
         "_sweeper",
         "clients",
         "counters",
@@ -61,6 +61,7 @@ class Gateway:
         self.runtime = runtime
         self.snapshot = NOTHING_YET
         self.draining = False
+        self._drained = asyncio.Event()
         self.pool = Pool(loop)
         self.counters = Counters()
         self.clients: set[ClientConnection] = set()
@@ -81,12 +82,19 @@ class Gateway:
 
     def dismiss(self, client: ClientConnection) -> None:
         self.clients.discard(client)
+        if self.draining:
+            self.note_end()
 
     def _sweep(self) -> None:
         """Close the idle: looking at all of them now and then costs less than a deadline moved by every request."""
         for client in tuple(self.clients):
             client.sweep(int(KEEPALIVE_SECONDS / SWEEP_SECONDS))
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def note_end(self) -> None:
+        """While draining, an exchange or a connection has ended."""
+        if not self.busy():
+            self._drained.set()
 
     def busy(self) -> int:
         """Exchanges that have not ended."""
@@ -98,9 +106,10 @@ class Gateway:
         self._sweeper.cancel()
         for client in tuple(self.clients):
             client.drain()
-        deadline = self.loop.time() + grace
-        while self.busy() and self.loop.time() < deadline:
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        self.note_end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._drained.wait()
         cut = self.busy()
         await self.pool.close()
         for client in tuple(self.clients):

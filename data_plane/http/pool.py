@@ -14,7 +14,7 @@ from data_plane.http.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import KeepalivePool, Node, Timeouts, Upstream
-    from data_plane.exchange.exchange import Exchange
+    from data_plane.exchange.sending import Sending
 
 # Idle connections are looked through this often; one may outlive its idle timeout by so much.
 SWEEP_SECONDS = 1.0
@@ -89,7 +89,7 @@ class Pool:
             conn.close()
         return None
 
-    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Exchange) -> None:
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
         pool = self._nodes.get(node.authority)
         if pool is None:
             pool = self._nodes[node.authority] = NodePool(node, upstream.keepalive_pool, self._loop.time())
@@ -99,7 +99,7 @@ class Pool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, pool: NodePool, seconds: float, exchange: Exchange) -> None:
+    async def _connect(self, pool: NodePool, seconds: float, exchange: Sending) -> None:
         node = pool.node
         failure = None
         try:

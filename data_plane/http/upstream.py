@@ -20,7 +20,7 @@ from data_plane.http.limits import INTERIM_RESPONSES, RESPONSE_HEAD_BYTES
 from data_plane.http.timers import NEVER, Deadline
 
 if TYPE_CHECKING:
-    from data_plane.exchange.exchange import Exchange
+    from data_plane.exchange.sending import Sending
     from data_plane.http.pool import NodePool
 
 _HEAD_END = b"\r\n\r\n"
@@ -61,7 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._deadline = Deadline(loop, self._expired)
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
-        self.exchange: Exchange | None = None
+        self.exchange: Sending | None = None
         self.reused = False
         self.requests = 0
         self.idle_since = 0.0
@@ -83,7 +83,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's UpstreamPort.
 
-    def begin(self, exchange: Exchange, data: bytes, read_timeout: float) -> None:
+    def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
         self.exchange = exchange
         self.requests += 1
         self._state = HEAD
@@ -266,7 +266,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._touch()
         exchange.upstream_response(response, data[start:], False)
 
-    def _read_open_ended(self, exchange: Exchange, response: ResponseHead, data: bytes, start: int) -> None:
+    def _read_open_ended(self, exchange: Sending, response: ResponseHead, data: bytes, start: int) -> None:
         """Chunks, or a body that ends with the connection: llhttp sees the head here, the chunks in their reader."""
         self._parser.feed_data(data[self._fed : start])
         self._parser = HttpResponseParser(self)
@@ -274,6 +274,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._touch()
         if response.length != CHUNKED:
             self._state = REST
+            self._whole = False
             exchange.upstream_response(response, data[start:], False)
             return
         self._state = CHUNKS

@@ -10,6 +10,7 @@ from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.forwarded import Forwarding
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
+from data_plane.exchange.sending import Sending
 from data_plane.observe.counters import Counters
 from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, StreamInfo
 
@@ -36,7 +37,7 @@ class Conn:
         self._name = name
         self.reused = reused
 
-    def begin(self, exchange: Exchange, data: bytes, read_timeout: float) -> None:
+    def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
         self._stage.say(f"{self._name}.begin", data, f"timeout {read_timeout:g}" if read_timeout else "")
 
     def send(self, data: bytes) -> None:
@@ -66,7 +67,7 @@ class Pool:
     def take(self, node: Node, checked: bool) -> Conn | None:
         return self.idle.pop(0) if self.idle else None
 
-    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Exchange) -> None:
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
         self._stage.say(f"connect {node.host}")
 
 

@@ -204,7 +204,7 @@ def test_bad_framing_in_the_middle_of_a_body_is_refused_and_never_completed(gate
 
 
 def test_the_last_request_of_a_connection_says_so(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_plane.http.downstream.MOST_REQUESTS", 2)
+    monkeypatch.setattr("data_plane.http.reading.MOST_REQUESTS", 2)
     with upstream(answering(ok())) as server, client(gateway.port) as raw:
         gateway.route(route_to(server.port))
         assert raw.get().field(b"connection") is None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from data_plane.exchange.exchange import DONE, HIGH_WATER_BYTES, STATES
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE
+from data_plane.exchange.sending import DONE, HIGH_WATER_BYTES, STATES
 from tests.support.exchange import Stage
 
 GET = "GET /p HTTP/1.1|Host: t|XFF|"

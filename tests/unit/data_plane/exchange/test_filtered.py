@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from data_plane.exchange.exchange import DONE, HIGH_WATER_BYTES
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE
+from data_plane.exchange.sending import DONE, HIGH_WATER_BYTES
 from data_plane.plugins.interface import LocalReply
 from tests.support.exchange import Stage
 

@@ -1,0 +1,229 @@
+"""A client connection's reading half: from bytes to requests, and to the pieces of their bodies.
+
+The law: where a message ends is known before a byte of the next is looked at, and llhttp, which is fed one message at a time,
+must see the same end. What is refused is refused as soon as it is seen, not when somebody's patience ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from data_plane.exchange.messages import RequestHead
+from data_plane.http import limits
+from data_plane.http.chunked import ChunkedError, ChunkedReader
+from data_plane.http.head import HeadError, parse_request
+from data_plane.http.timers import NEVER, Deadline
+
+_HEAD_END = b"\r\n\r\n"
+_CR = 13
+
+# What is being read: a head (or nothing yet), a body by length, chunks; WAIT: the request is complete and being answered.
+HEAD, LENGTH, CHUNKS, WAIT, LINGER, CLOSED = range(6)
+
+
+# The one after these is the last of its connection.
+MOST_REQUESTS = limits.CONNECTION_REQUESTS - 1
+
+
+class RequestReader(asyncio.Protocol):
+    """Base of the connection, which says what becomes of what is read."""
+
+    __slots__ = ("_buffer", "_chunks", "_complete", "_deadline", "_fed", "_parser", "_remaining", "_requests", "_state")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._parser = HttpRequestParser(self)
+        self._state = HEAD
+        # Bytes that are not used yet, and how many of them llhttp has seen.
+        self._buffer = b""
+        self._fed = 0
+        self._remaining = 0
+        self._chunks: ChunkedReader | None = None
+        self._complete = False
+        self._requests = 0
+
+    def _begin(self, request: RequestHead, body: bytes) -> None:
+        """A request, and the beginning of its body: all of it in the state WAIT."""
+        raise NotImplementedError
+
+    def _continue(self, body: bytes, eos: bool) -> None:
+        raise NotImplementedError
+
+    def _refuse(self, kind: str) -> None:
+        """What came is no request."""
+        raise NotImplementedError
+
+    def _break(self, kind: str) -> None:
+        """The body of the request that began is malformed."""
+        raise NotImplementedError
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        if data[0] == _CR:
+            data = self._skip_empty_lines(data)
+            if not data:
+                return
+        end = data.find(_HEAD_END)
+        if end < 0:
+            self._read_partial_head(data)
+            return
+        end += 4
+        fed = self._fed
+        if end > limits.REQUEST_HEAD_BYTES:
+            self._refuse(_too_large(data))
+            return
+        self._fed = 0
+        self._complete = False
+        try:
+            self._parser.feed_data(data[fed:end])
+            request = parse_request(data[: end - 2])
+        except (HttpParserUpgrade, HttpParserError, HeadError) as error:
+            self._read_unusual_head(error, data, end)
+        else:
+            if request.length or not self._complete or end < len(data) or self._requests >= MOST_REQUESTS:
+                self._take(request, data, end)
+                return
+            # As `_take` does it: most requests are a head and nothing more.
+            self._requests += 1
+            self._state = WAIT
+            self._buffer = b""
+            self._deadline.when = NEVER
+            self._begin(request, b"")
+
+    def _read_unusual_head(self, error: Exception, data: bytes, end: int) -> None:
+        if isinstance(error, HttpParserUpgrade):
+            self._read_upgrade(data, end)
+        else:
+            self._refuse(error.kind if isinstance(error, HeadError) else "bad_request")
+
+    def _skip_empty_lines(self, data: bytes) -> bytes:
+        """What begins a head; empty when there is nothing to go on with."""
+        for _ in range(limits.EMPTY_LINES):
+            data = data.removeprefix(b"\r\n")
+        self._buffer = b""
+        if data == b"\r":
+            self._buffer = data
+            return b""
+        if data[:1] == b"\r":
+            self._refuse("bad_request")
+            return b""
+        return data
+
+    def _read_partial_head(self, data: bytes) -> None:
+        """Let llhttp see what there is: nonsense is refused now, not when the client's patience or ours ends."""
+        if len(data) > limits.REQUEST_HEAD_BYTES:
+            self._refuse(_too_large(data))
+            return
+        if not self._buffer:
+            self._deadline.set(limits.HEAD_SECONDS)
+        try:
+            self._parser.feed_data(data[self._fed :])
+        except HttpParserError:
+            self._refuse("bad_request")
+            return
+        self._fed = len(data)
+        self._buffer = data
+
+    def _read_upgrade(self, data: bytes, end: int) -> None:
+        """llhttp takes everything behind this head for another protocol. The offer is declined by ignoring it (RFC 9110 7.8),
+        so what follows is HTTP: a new parser, told of the body if there is one.
+        """
+        try:
+            request = parse_request(data[: end - 2])
+        except HeadError as error:
+            self._refuse(error.kind)
+            return
+        self._parser = HttpRequestParser(self)
+        if request.length > 0:
+            self._complete = False
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % request.framing)
+        self._take(request, data, end)
+
+    def _take(self, request: RequestHead, data: bytes, end: int) -> None:
+        self._requests += 1
+        if self._requests > MOST_REQUESTS:
+            request.keep_alive = False
+        length = request.length
+        body = data[end:]
+        try:
+            if length == 0:
+                self._state = WAIT
+                self._buffer = body
+                self._deadline.when = NEVER
+                body = b""
+                if not self._complete:
+                    raise HeadError("bad_framing")
+            elif length > 0:
+                self._state = LENGTH
+                self._remaining = length
+                body = self._take_length(body)
+            else:
+                self._state = CHUNKS
+                self._parser = HttpRequestParser(self)
+                self._chunks = ChunkedReader()
+                body = self._take_chunks(body)
+        except HeadError as error:
+            self._refuse(error.kind)
+            return
+        self._begin(request, body)
+
+    def _take_length(self, data: bytes) -> bytes:
+        """The body's share of the data; the state is WAIT when that completes it."""
+        remaining = self._remaining
+        size = len(data)
+        mine = data if size <= remaining else data[:remaining]
+        self._complete = False
+        try:
+            self._parser.feed_data(mine)
+        except HttpParserError as error:
+            raise HeadError("bad_framing") from error
+        if self._complete is not (size >= remaining):
+            raise HeadError("bad_framing")
+        if size < remaining:
+            self._remaining = remaining - size
+            self._buffer = b""
+            self._deadline.set(limits.BODY_IDLE_SECONDS)
+        else:
+            self._state = WAIT
+            self._buffer = data[remaining:]
+            self._deadline.clear()
+        return mine
+
+    def _take_chunks(self, data: bytes) -> bytes:
+        reader = self._chunks
+        if reader is None:
+            return b""
+        try:
+            body, done, rest = reader.feed(data)
+        except ChunkedError as error:
+            raise HeadError("bad_framing") from error
+        self._buffer = rest
+        if done:
+            self._chunks = None
+            self._state = WAIT
+            self._deadline.clear()
+        else:
+            self._deadline.set(limits.BODY_IDLE_SECONDS)
+        return body
+
+    def _read_body(self, data: bytes) -> None:
+        try:
+            body = self._take_length(data) if self._state == LENGTH else self._take_chunks(data)
+        except HeadError as error:
+            self._break(error.kind)
+            return
+        eos = self._state == WAIT
+        if body or eos:
+            self._continue(body, eos)
+
+
+def _too_large(data: bytes) -> str:
+    """Which limit a head over its size broke: the target's, if the start line alone is too long."""
+    line = data.find(b"\r\n")
+    return "target_too_long" if line < 0 or line > limits.TARGET_BYTES + 64 else "head_too_large"
