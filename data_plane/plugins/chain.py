@@ -56,6 +56,7 @@ class WasmChain:
     response_backlog = 0
     _bypass = False
     _bypassed = False
+    _stopped = False
     _over: tuple[bool, bool] = (False, False)
     _final_request: bytes | None = None
     _final_response: bytes | None = None
@@ -63,6 +64,7 @@ class WasmChain:
 
     def __init__(self, links: list[Link], sink: ChainSink, owner: ChainOwner) -> None:
         self._links = links
+        self._response_links = links if len(links) == 1 else links[::-1]
         self._sink = sink
         self._owner = owner
         reads_request = reads_response = False
@@ -74,10 +76,6 @@ class WasmChain:
                 reads_response |= vm.reads_response_body
         self.reads_request_body = reads_request
         self.reads_response_body = reads_response
-
-    def _in_order(self, direction: Direction) -> list[Link]:
-        links = self._links
-        return links[::-1] if direction and len(links) > 1 else links
 
     @property
     def properties(self) -> dict[bytes, bytes]:
@@ -108,6 +106,8 @@ class WasmChain:
         if self._bypass:
             self._bypass = not eos
             self._sink.forward_response_body(data, eos)
+        elif not (self.reads_response_body or self._stopped or self._over[1]):
+            self._sink.forward_response_body(data, eos)
         else:
             self._body(Direction.RESPONSE, 0, data, eos)
 
@@ -115,7 +115,7 @@ class WasmChain:
         """Also lets go of the links and of the sink: a cycle would keep every request's objects until the collector came by,
         and new ones would go through memory that no cache holds (measured: 50 us a request instead of 20)."""
         self._over = (True, True)
-        links, self._links, self._sink = self._links, [], NOBODY
+        links, self._links, self._response_links, self._sink = self._links, [], [], NOBODY
         for link in links:
             context = link.context
             if context is None:
@@ -128,7 +128,8 @@ class WasmChain:
             except VmFailed as failure:
                 self._drop(link, failure)
             else:
-                self._owner.stream_ended(link)
+                if link.slot.retired:
+                    self._owner.stream_ended(link)
 
     def _show_finals(self, link: Link, context: HttpContext) -> None:
         """on_log reads the messages as they left the gateway, also where a later plugin changed them."""
@@ -141,7 +142,7 @@ class WasmChain:
     # --- heads and bodies through the links
 
     def _head(self, direction: Direction, position: int, head: bytes, framing: bytes, eos: bool) -> None:
-        links = self._in_order(direction)
+        links = self._response_links if direction else self._links
         for link in links[position:] if position else links:
             context = link.context
             if context is None:
@@ -188,6 +189,7 @@ class WasmChain:
         if self._ended(outcome):
             return None
         if outcome.paused:
+            self._stopped = True
             link.stop(direction, Stop(head, framing, eos))
         self._resume_told(link, outcome)
         if outcome.paused or self._over[direction]:
@@ -197,7 +199,7 @@ class WasmChain:
     def _body(self, direction: Direction, position: int, data: bytes, eos: bool) -> None:
         if self._over[direction]:
             return
-        for link in self._in_order(direction)[position:]:
+        for link in (self._response_links if direction else self._links)[position:]:
             passed = self._body_through(link, direction, data, eos)
             if passed is None:
                 return
@@ -320,7 +322,7 @@ class WasmChain:
             self._body(direction, here, piece, stop.eos and k == len(stop.pieces) - 1)
 
     def _after(self, link: Link, direction: Direction) -> int:
-        return self._in_order(direction).index(link) + 1
+        return (self._response_links if direction else self._links).index(link) + 1
 
     def _reply(self, reply: LocalReply) -> None:
         """Goes through the plugins' response callbacks, or past all of them when those had begun: then it replaces what they

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from data_plane.config.snapshot import FailurePolicy, PluginBinding
 from shared.proxy_wasm.abi import Direction
 from shared.proxy_wasm.properties import StreamFacts
-from shared.proxy_wasm.vm import PluginContext
+from shared.proxy_wasm.vm import HttpContext, PluginContext
 
 if TYPE_CHECKING:
     from data_plane.plugins.chain import WasmChain
@@ -24,6 +24,10 @@ class LinkSlot(Protocol):
 
     @property
     def context(self) -> PluginContext | None: ...
+
+    @property
+    def retired(self) -> bool:
+        """Its binding is no longer configured: the runtime waits for the last stream."""
 
 
 class Stop:
@@ -54,7 +58,7 @@ class Link:
         self.facts = facts
         self.chain: WasmChain
         context = slot.context
-        self.context = None if context is None else context.open(self)
+        self.context = None if context is None else HttpContext(context, self)
 
     @property
     def policy(self) -> FailurePolicy:

@@ -104,6 +104,7 @@ class Unavailable:
 
     binding: PluginBinding
     context: None = None
+    retired: bool = False
 
 
 class WasmRuntime:

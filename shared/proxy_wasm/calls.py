@@ -106,17 +106,19 @@ class Core:
 
     # --- calls
 
-    def stream_phase(self, name: str, cpu_seconds: float) -> StreamCall:
-        """`(input, a, b, flags)` calls the export with (a, b, size of the input, flags) under a CPU limit. Raises GuestTrap."""
+    def stream_phase(self, name: str, cpu_seconds: float, arity: int = 4) -> StreamCall:
+        """`(input, a, b, flags)` calls the export with the first `arity` of (a, b, size of the input, flags) under a CPU
+        limit. Raises GuestTrap.
+        """
         if not self._raw or RAW_CALL is None:
-            call = self.phase(name, 4, cpu_seconds)
+            call = self.phase(name, arity, cpu_seconds)
 
             def run_public(data: bytes, a: int, b: int, flags: int) -> int:
                 self.write(data)
                 return call(a, b, len(data), flags)
 
             return run_public
-        invoke, (context, target, raw, count, trap_pointer) = RAW_CALL, self._addresses(name, 4)
+        invoke, (context, target, raw, count, trap_pointer) = RAW_CALL, self._addresses(name, arity)
         arguments = memoryview(self._arguments).cast("B")
         answer, pack, trap, watchdog = arguments.cast("i"), _ARGUMENTS.pack_into, self._trap, self._watchdog
         memory = self._bytes

@@ -179,8 +179,10 @@ class HttpContext:
         root.streams -= 1
         if self.opened:
             try:
-                if not vm.failed and vm.call(vm.finish, self.id):
+                if vm.failed is None and vm.finish(b"", self.id, 0, 0):
                     vm.settle(self)
+            except GuestTrap as trap:
+                raise vm.fail(trap) from None
             finally:
                 del vm.streams[self.id]
         root.ids.release(self.id)
@@ -231,7 +233,8 @@ class PluginVM:
     def _bind_streams(self, core: Core, seconds: float) -> None:
         self.root_tick, self.root_done = core.phase("root_tick", 1, seconds), core.phase("root_done", 1, seconds)
         self.root_queue_ready = core.phase("root_queue_ready", 2, seconds)
-        self.root_delete, self.finish = core.phase("root_delete", 1, seconds), core.phase("finish", 1, seconds)
+        self.root_delete = core.phase("root_delete", 1, seconds)
+        self.finish = core.stream_phase("finish", seconds, 1)
         self.request_headers = core.stream_phase("request_headers", seconds)
         self.response_headers = core.stream_phase("response_headers", seconds)
         self.body = core.stream_phase("body", seconds)
