@@ -74,9 +74,9 @@ class FilteredExchange(Exchange):
         head = self.head
         opened = head.open + self.client.forwarding.lines(head.authority, head.forwarded_for)
         chain = self._chain
-        outgoing = self._outgoing = Outgoing(head.framing, chain.reads_request_body)
         head_is_all = eos and not body
-        outgoing.eos = head_is_all
+        if not head_is_all:
+            self._outgoing = Outgoing(head.framing, chain.reads_request_body)
         self._depth += 1
         chain.request_head(opened, head.framing, head_is_all)
         if body and self.state < RESPONDING:
@@ -128,8 +128,11 @@ class FilteredExchange(Exchange):
         self._status = int(head[9:12])
         if self._head_is_all:
             self._release_head(b"", True)
-        elif not self._depth and not self._chain.reads_response_body:
-            self._release_head(b"", False)
+        elif not self._depth:
+            # What a paused plugin held behind this head may now be in the plugin: nothing need follow here.
+            self._regulate_response()
+            if not self._chain.reads_response_body:
+                self._release_head(b"", False)
 
     def forward_response_body(self, data: bytes, eos: bool) -> None:
         if self.state == DONE:

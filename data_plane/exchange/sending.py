@@ -147,7 +147,7 @@ class Sending:
             self._wire = head + request.framing + b"\r\n"
         else:
             outgoing.begin(head)
-        conn = self.serving.pool.take(node, outgoing is not None or request.method not in IDEMPOTENT)
+        conn = self.serving.pool.take(node, request.length != 0 or request.method not in IDEMPOTENT)
         if conn is None:
             self._connect(node, upstream)
         elif outgoing is None:
