@@ -169,8 +169,7 @@ def test_a_paused_chain_stops_both_sides() -> None:
     assert stage.take()[-1] == "a.pause"
     stage.chain.response_backlog = 0
     stage.chain.sink.forward_response_head(b"HTTP/1.1 200 X\r\n")
-    stage.chain.sink.forward_response_body(b"xx", False)
-    assert stage.take()[-1] == "a.resume"
+    assert "a.resume" in stage.take(), "with the head, whatever becomes of the body behind it"
 
 
 def test_the_gateways_own_replies_go_through_the_chain() -> None:
