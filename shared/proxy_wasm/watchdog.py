@@ -6,6 +6,7 @@ the call that used the time is cut, not one that began while the watchdog made u
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -16,12 +17,18 @@ class Watchdog:
 
     `entries` is odd while a call runs. The thread looks every few milliseconds; a call that it sees twice is measured by the
     calling thread's CPU clock from the first look, so a call is cut between its limit and its limit plus one look.
+
+    Python may collect garbage in a host function, which takes a large configuration longer than any limit: that time is not
+    the plugin's.
     """
 
     LOOK = 0.004
     CLOSE_LOOK = 0.001
 
-    __slots__ = ("_clock", "_interrupt", "_lock", "_stopped", "_thread", "entries", "fired", "limit")
+    __slots__ = (
+        "_clock", "_collecting", "_excused", "_interrupt", "_lock", "_stopped", "_thread", "_watched",
+        "entries", "fired", "limit",
+    )  # fmt: skip
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self.entries = 0
@@ -31,12 +38,18 @@ class Watchdog:
         self._lock = threading.Lock()
         self._stopped = False
         self._clock = -1
+        self._watched = -1
+        self._collecting = -1.0
+        self._excused = 0.0
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Watch the calling thread from now on."""
-        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._watched = threading.get_ident()
+        self._clock = time.pthread_getcpuclockid(self._watched)
         if self._thread is None:
+            self._stopped = False
+            gc.callbacks.append(self._collected)
             self._thread = threading.Thread(target=self._run, name="wasm-watchdog", daemon=True)
             self._thread.start()
 
@@ -44,6 +57,17 @@ class Watchdog:
         self._stopped = True
         if self._thread is not None:
             self._thread.join()
+            gc.callbacks.remove(self._collected)
+            self._thread = None
+
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if not self.entries & 1 or threading.get_ident() != self._watched:
+            return
+        if phase == "start":
+            self._collecting = time.thread_time()
+        elif self._collecting >= 0:
+            self._excused += time.thread_time() - self._collecting
+            self._collecting = -1.0
 
     def _run(self) -> None:
         seen, since, pause = -1, 0.0, self.LOOK
@@ -54,7 +78,9 @@ class Watchdog:
             if not entries & 1:
                 continue
             pause = self.CLOSE_LOOK
-            used = time.clock_gettime(self._clock)
+            if self._collecting >= 0:
+                continue
+            used = time.clock_gettime(self._clock) - self._excused
             if entries != seen:
                 seen, since = entries, used
             elif used - since >= self.limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, VmFailed
 from shared.proxy_wasm.limits import Limits
 from shared.proxy_wasm.vm import VmSettings
-from tests.support.guest import Guest, assemble, console, limits, open_stream
+from tests.support.guest import Facts, Guest, assemble, console, limits, open_stream
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -79,6 +80,24 @@ def test_the_limit_is_cpu_time(engine: Engine) -> None:
     while time.thread_time() - began < 0.1:
         root.tick()
     guest.vm.close()
+
+
+def test_a_collection_of_python_s_garbage_is_not_the_plugin_s_time(engine: Engine) -> None:
+    """It happens in whatever host function is called when it is due; here in one that reads a property."""
+
+    class Littered(Facts):
+        @property
+        def route_name(self) -> str:  # type: ignore[override]
+            gc.collect()
+            return "collected"
+
+    litter = [[number] for number in range(300_000)]
+    guest = Guest(engine, console(), VmSettings("plugin", QUICK))
+    stream = open_stream(guest.root(*["request_headers property route_name"] * 5), Littered())
+    stream.request_headers(GET, eos=True)
+    assert guest.take()[2:] == ["property: OK collected"] * 5
+    guest.vm.close()
+    del litter
 
 
 @pytest.mark.usefixtures("hang_guard")
