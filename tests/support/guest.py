@@ -26,8 +26,9 @@ from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM, VmSetting
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / ".build" / "guests"
-PREAMBLE = ROOT / "plugins" / "c"
-CONSOLE = Path(__file__).parent / "guest_sources" / "console.c"
+SOURCES = Path(__file__).parent / "guest_sources"
+# Where a guest's headers are.
+INCLUDED = (ROOT / "plugins" / "c", SOURCES)
 
 FLAGS = ("-target", "wasm32-freestanding", "-std=c11", "-O1", "-mbulk-memory", "-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all")
 
@@ -40,8 +41,8 @@ TEXT_FRAME = """
 
 
 def build(source: str, *, defines: Sequence[str] = ()) -> bytes:
-    """A guest from C; `plugins/c` has the preamble to include. What was built once is read from .build/guests."""
-    headers = [path.read_text() for path in sorted(PREAMBLE.glob("*.h"))]
+    """A guest from C, with the headers of `plugins/c`. What was built once is read from .build/guests."""
+    headers = [path.read_text() for folder in INCLUDED for path in sorted(folder.glob("*.h"))]
     digest = hashlib.sha256("\0".join([source, *headers, *FLAGS, *defines]).encode()).hexdigest()
     output = BUILT / f"{digest}.wasm"
     if not output.is_file():
@@ -49,7 +50,8 @@ def build(source: str, *, defines: Sequence[str] = ()) -> bytes:
         with tempfile.TemporaryDirectory(dir=BUILT) as scratch:
             unit, compiled = Path(scratch) / "guest.c", Path(scratch) / "guest.wasm"
             unit.write_text(source)
-            command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, f"-I{PREAMBLE}", *(f"-D{name}" for name in defines)]
+            command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *(f"-I{folder}" for folder in INCLUDED)]
+            command += [f"-D{name}" for name in defines]
             environment = {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".build" / "zig"), **os.environ}
             environment.setdefault("ZIG_LOCAL_CACHE_DIR", environment["ZIG_GLOBAL_CACHE_DIR"])
             subprocess.run([*command, "-o", str(compiled), str(unit)], check=True, env=environment)
@@ -60,7 +62,7 @@ def build(source: str, *, defines: Sequence[str] = ()) -> bytes:
 @cache
 def console(*defines: str) -> bytes:
     """The plugin that does what its configuration says; guest_sources/console.c has the commands."""
-    return build(CONSOLE.read_text(), defines=defines)
+    return build((SOURCES / "console.c").read_text(), defines=defines)
 
 
 @cache
