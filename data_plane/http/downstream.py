@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from data_plane.http.listener import Gateway
 
 
+# How long a client that reads again may take for what is due next.
+_PATIENCE = {
+    LENGTH: lambda: limits.BODY_IDLE_SECONDS,
+    CHUNKS: lambda: limits.BODY_IDLE_SECONDS,
+    LINGER: lambda: limits.LINGER_IDLE_SECONDS,
+    CLOSED: lambda: limits.SEND_SECONDS,
+}
+
+
 class ClientConnection(RequestReader):
     """One per accepted connection; it is also its exchanges' ClientPort."""
 
@@ -95,6 +104,7 @@ class ClientConnection(RequestReader):
         exchange = self._exchange
         self._exchange = None
         self._state = CLOSED
+        self._deadline.set(limits.SEND_SECONDS)
         if exchange is not None:
             exchange.client_gone()
 
@@ -106,7 +116,11 @@ class ClientConnection(RequestReader):
 
     def resume_writing(self) -> None:
         self._blocked = False
-        self._deadline.clear()
+        patience = _PATIENCE.get(self._state)
+        if patience is None:
+            self._deadline.clear()
+        else:
+            self._deadline.set(patience())
         if self._exchange is not None:
             self._exchange.client_writable()
         elif self._state == HEAD:

@@ -107,7 +107,8 @@ class Pool:
                 _, conn = await self._loop.create_connection(lambda: UpstreamConnection(self._loop, pool), node.host, node.port)
         except TimeoutError:
             failure = "upstream_connect_timeout"
-        except OSError:
+        # A name that cannot even be asked for is a UnicodeError.
+        except (OSError, UnicodeError):
             failure = "upstream_connect_failed"
         except asyncio.CancelledError:
             pool.closed()

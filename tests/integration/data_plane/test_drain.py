@@ -1,0 +1,54 @@
+"""A worker's last seconds, seen from inside: who is closed, who may finish, who is cut."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+
+from tests.support.gateway import LiveGateway, UpstreamSide, ok, route_to, upstream
+from tests.support.raw_http import client
+
+
+def drain(gateway: LiveGateway, grace: float) -> Future[int]:
+    return asyncio.run_coroutine_threadsafe(gateway.gateway.drain(grace), gateway.gateway.loop)
+
+
+def test_the_idle_are_closed_and_the_busy_may_finish(gateway: LiveGateway) -> None:
+    def script(side: UpstreamSide) -> None:
+        while side.head():
+            side.send(ok(b"first"))
+            side.head()
+            side.until(b"go on")
+
+    with upstream(script) as server, client(gateway.port) as idle, client(gateway.port) as busy:
+        gateway.route(route_to(server.port))
+        assert idle.get().body == b"first"
+        busy.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\n")
+        gateway.until(lambda it: it.busy() == 1)
+        drained = drain(gateway, 10)
+        assert idle.closes_within(2)
+        assert not drained.done()
+        busy.send(b"go on")
+        server.wait_for(b"go on")
+        server.connections[-1].send(ok(b"second"))
+        response = busy.response()
+        assert (response.body, response.field(b"connection")) == (b"second", b"close")
+        assert busy.closes_within(2)
+        assert drained.result(5) == 0
+
+
+def test_what_does_not_end_is_cut(gateway: LiveGateway) -> None:
+    with upstream(lambda side: side.wait_for_close()) as server, client(gateway.port) as busy:
+        gateway.route(route_to(server.port))
+        busy.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+        gateway.until(lambda it: it.busy() == 1)
+        assert drain(gateway, 0.2).result(5) == 1
+        assert busy.rest() == b""
+
+
+def test_nothing_to_wait_for(gateway: LiveGateway) -> None:
+    with client(gateway.port) as raw:
+        raw.send(b"GET / HT")
+        gateway.until(lambda it: len(it.clients) == 1)
+        assert drain(gateway, 10).result(2) == 0
+        assert raw.rest() == b""
