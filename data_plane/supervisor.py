@@ -7,6 +7,7 @@ replaced at once, one that keeps crashing after growing pauses.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -20,7 +21,8 @@ import structlog
 
 from data_plane.http.listener import listening_socket
 from data_plane.settings import Settings
-from data_plane.worker import run
+from data_plane.worker import run, state_directory
+from shared.proxy_wasm.state.directory import HostStateError, discard
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +153,11 @@ def supervise(settings: Settings) -> int:
         run(settings, listener, number)
 
     with address:
-        return Supervisor(settings.workers, settings.grace, work).run()
+        status = Supervisor(settings.workers, settings.grace, work).run()
+    # A worker's crash loses nothing; the end of all of them does. Those of another data plane of this host may still use it.
+    with contextlib.suppress(HostStateError):
+        discard(state_directory(settings.store))
+    return status
 
 
 def reserve(host: str, port: int) -> socket.socket:

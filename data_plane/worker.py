@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import os
 import signal
 import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -23,6 +25,8 @@ from data_plane.plugins.runtime import WasmRuntime
 from data_plane.settings import Settings
 from shared.log import configure_logging
 from shared.proxy_wasm.engine import Engine
+from shared.proxy_wasm.state.directory import HostStateError, memory_directory
+from shared.proxy_wasm.state.host_state import HostState
 from shared.store.blobs import get_module
 from shared.store.contract import ConfigStore, StoreUnavailable
 from shared.store.url import open_store
@@ -71,6 +75,19 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
             raise result
 
 
+def state_directory(store: str) -> Path:
+    """Where the plugins of this host share what they share, in memory: one for each configuration store."""
+    return memory_directory(hashlib.sha256(store.encode()).hexdigest()[:16])
+
+
+def open_state(store: str) -> HostState | None:
+    try:
+        return HostState(state_directory(store))
+    except HostStateError as error:
+        log.error("plugins cannot share data, queues and metrics", reason=str(error))
+        return None
+
+
 class Worker:
     """The parts, wired."""
 
@@ -78,7 +95,7 @@ class Worker:
         self._settings = settings
         self._store: ConfigStore = open_store(settings.store)
         self._engine = Engine()
-        self._runtime = WasmRuntime(self._engine, self._fetch_module, loop)
+        self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, open_state(settings.store))
         self.gateway = Gateway(loop, self._runtime)
 
     async def follow(self) -> None:

@@ -19,11 +19,13 @@ from data_plane.plugins.backoff import Backoff
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import ChainSink, StreamInfo
 from data_plane.plugins.link import Link
+from data_plane.plugins.sharing import HostSharing
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, VmFailed
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.outcome import Outcome
+from shared.proxy_wasm.state.host_state import HostState
 from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM, VmSettings
 
 FetchModule = Callable[[str], Awaitable[bytes | None]]
@@ -74,7 +76,9 @@ class VmSlot:
                 self.plugin.environment,
                 self._runtime.log_level,
             )
-            self.vm = PluginVM(self._runtime.engine, module, settings, self)
+            sharing = self._runtime.sharing
+            services = None if sharing is None else sharing.services(self.plugin.name)
+            self.vm = PluginVM(self._runtime.engine, module, settings, self, services)
         return self.vm
 
     def failed(self, failure: VmFailed) -> None:
@@ -108,15 +112,22 @@ class Unavailable:
 
 
 class WasmRuntime:
-    """`fetch_module` gets a module's bytes from the configuration store by digest."""
+    """`fetch_module` gets a module's bytes from the configuration store by digest. Without `state` plugins share nothing:
+    those functions answer Unimplemented."""
 
     def __init__(
-        self, engine: Engine, fetch_module: FetchModule, loop: asyncio.AbstractEventLoop, log_level: LogLevel = LogLevel.INFO
+        self,
+        engine: Engine,
+        fetch_module: FetchModule,
+        loop: asyncio.AbstractEventLoop,
+        state: HostState | None = None,
+        log_level: LogLevel = LogLevel.INFO,
     ) -> None:
         self.engine = engine
         self.loop = loop
         self.log_level = log_level
         self.logger = structlog.get_logger("wasm")
+        self.sharing = None if state is None else HostSharing(state, loop, self._queue_ready)
         self._fetch_module = fetch_module
         self._modules: dict[str, GuestModule] = {}
         self._vms: dict[WasmPlugin, VmSlot] = {}
@@ -223,6 +234,7 @@ class WasmRuntime:
                 slot.context = None
         for context in vm.roots.values():
             self._stop_ticks(context)
+            self._stop_sharing(context)
         for stream in vm.streams.values():
             link = stream.owner
             assert isinstance(link, Link)
@@ -240,8 +252,8 @@ class WasmRuntime:
     def delete_context(self, vm_slot: VmSlot, context: PluginContext) -> None:
         """on_done and on_delete; a context that wants to finish something first stays until proxy_done."""
         try:
-            if context.vm.failed is None:
-                context.delete()
+            if context.vm.failed is None and context.delete():
+                self._stop_sharing(context)
         except VmFailed as failure:
             self._vm_failed(vm_slot, failure)
         if vm_slot.plugin not in self._vms:
@@ -264,8 +276,22 @@ class WasmRuntime:
             if vm_slot.vm is not None:
                 vm_slot.vm.close()
         self.engine.close()
+        if self.sharing is not None:
+            self.sharing.close()
 
-    # --- timers
+    # --- queues and timers
+
+    def _queue_ready(self, context: PluginContext, queue: int) -> None:
+        try:
+            context.queue_ready(queue)
+        except VmFailed as failure:
+            vm_slot = context.vm.observer
+            assert isinstance(vm_slot, VmSlot)
+            self._vm_failed(vm_slot, failure)
+
+    def _stop_sharing(self, context: PluginContext) -> None:
+        if self.sharing is not None:
+            self.sharing.release(context)
 
     def set_tick_period(self, vm_slot: VmSlot, context: PluginContext, milliseconds: int) -> None:
         self._stop_ticks(context)

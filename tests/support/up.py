@@ -1,4 +1,4 @@
-"""A fresh `waspgate up` with one worker: an operator's view (the Admin API, the log) and a client's.
+"""A fresh `waspgate up`, with one worker unless a test wants more: an operator's view (the Admin API, the log) and a client's.
 
 The law: a change is waited for on a route of its own without plugins, so that waiting opens no context of the plugins
 under test. A worker applies writes in their order: who sees the last one sees all.
@@ -65,10 +65,10 @@ class Up:
 
 
 @contextmanager
-def waspgate_up(folder: Path, upstream_port: int) -> Iterator[Up]:
+def waspgate_up(folder: Path, upstream_port: int, workers: int = 1) -> Iterator[Up]:
     """With an empty store; it must still run when the test is done, and end by its signal without a traceback."""
     admin, listen = (f"{HOST}:{free_port()}" for _ in range(2))
-    settings = {"WASPGATE_ADMIN_KEY": KEY, "WASPGATE_WORKERS": "1"}
+    settings = {"WASPGATE_ADMIN_KEY": KEY, "WASPGATE_WORKERS": str(workers)}
     with running(["up", "--admin", admin, "--listen", listen], folder, **settings) as command:
         command.wait_for(f"http://{admin}/apisix/admin/routes", 401)
         command.wait_for(f"http://{listen}/", 404)
