@@ -1,0 +1,84 @@
+"""What the handbooks state as fact is what the code does, and what they link to is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from control_plane.cli.settings import Settings
+from shared.proxy_wasm.abi import CALLBACKS, HOST_FUNCTIONS
+from shared.proxy_wasm.core_build import ensure_core
+from shared.proxy_wasm.limits import Limits
+from shared.schema.wasm_plugin import MIN_MEMORY, LimitsSpec, WasmPluginSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/**/README.md")])
+PAGES = [page for page in PAGES if "node_modules" not in page.parts]
+PLUGINS = (ROOT / "docs/plugins.md").read_text()
+UNIMPLEMENTED = "answers 12 (Unimplemented)"
+
+
+def rows(text: str, columns: int) -> list[list[str]]:
+    """The cells of all tables with so many columns, without heads and rules."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [row for row in cells if len(row) == columns and row[0].startswith("`")]
+
+
+@pytest.fixture(scope="module")
+def core() -> wasmtime.Module:
+    return wasmtime.Module(wasmtime.Engine(), ensure_core().read_bytes())
+
+
+def test_the_table_of_host_functions_is_what_is_linked(core: wasmtime.Module) -> None:
+    table = {name.strip("`"): state for name, state in rows(PLUGINS, 2) if name.startswith("`proxy_")}
+    assert list(table) == list(HOST_FUNCTIONS)
+    answered = {export.name for export in core.exports}
+    for name, state in table.items():
+        # What the core does not export is linked to a constant 12 (link.py).
+        assert (state == UNIMPLEMENTED) == (name not in answered), name
+        assert state == UNIMPLEMENTED or state.startswith("done"), name
+
+
+def test_the_callbacks_that_are_never_called_are_named(core: wasmtime.Module) -> None:
+    sentence = PLUGINS.partition("These callbacks are never called yet:")[2].partition(".\n")[0]
+    called = {item.name for item in core.imports}
+    assert re.findall(r"`(\w+)`", sentence) == [name for name in CALLBACKS if name not in called]
+
+
+def test_the_limits_and_their_defaults() -> None:
+    table = {row[0].strip("`"): row for row in rows(PLUGINS, 4)}
+    defaults = LimitsSpec()
+    assert list(table) == list(LimitsSpec.model_fields)
+    assert defaults.model_dump() == {name: getattr(Limits(), name) for name in table}
+    units = {"ms": 1, "MiB": 1 << 20}
+    for name, (_, _, default, _) in table.items():
+        number, unit = default.split()
+        assert int(number) * units[unit] == getattr(defaults, name), name
+    assert f"{MIN_MEMORY >> 20} MiB at least" in table["memory_bytes"][1]
+    reference = (ROOT / "docs/admin-api.md").read_text()
+    for name, value in defaults.model_dump().items():
+        assert f"`{name}` {value}" in reference, name
+
+
+def test_the_other_defaults() -> None:
+    assert f"| `{WasmPluginSpec().failure_policy}` (default) |" in PLUGINS
+    options = {row[2].strip("`"): row[3].strip("`") for row in rows((ROOT / "docs/operations.md").read_text(), 4)}
+    settings = Settings()
+    assert options["workers"] == str(settings.workers)
+    assert (options["admin"], options["listen"]) == (str(settings.admin), str(settings.listen))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}, target
