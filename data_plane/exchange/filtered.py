@@ -26,7 +26,7 @@ from data_plane.exchange.sending import DONE, REPLYING, RESPONDING, STARTING
 if TYPE_CHECKING:
     from data_plane.config.snapshot import PluginBinding, Route
     from data_plane.exchange.ports import ClientPort, Serving
-    from data_plane.plugins.interface import LocalReply
+    from data_plane.plugins.interface import LocalReply, PluginChain
 
 
 class FilteredExchange(Exchange):
@@ -56,15 +56,18 @@ class FilteredExchange(Exchange):
         super().__init__(serving, client, head, route)
         self.request_bytes = 0
         self.response_bytes = 0
-        self._depth = 0
         self._settled = False
+        self._use_chain(serving.runtime.open_chain(bindings, self, ExchangeInfo(self)))
+
+    def _use_chain(self, chain: PluginChain) -> None:
+        self._chain = chain
+        self._depth = 0
         # The response that the chain was told last; its head as forwarded, while that waits.
         self._responses = 0
         self._framing = b""
         self._head_is_all = False
         self._held: bytes | None = None
         self._status = 0
-        self._chain = serving.runtime.open_chain(bindings, self, ExchangeInfo(self))
 
     # Events, told to the chain.
 
@@ -229,6 +232,6 @@ class FilteredExchange(Exchange):
         self._settle()
 
     def _settle(self) -> None:
-        if not self._depth and not self._settled:
+        if not self._settled and not self._depth:
             self._settled = True
             self._chain.finish()

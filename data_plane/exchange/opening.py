@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.filtered import FilteredExchange
+from data_plane.exchange.heads import HeadExchange
 from data_plane.exchange.replies import PROBLEMS_BEFORE_PLUGINS
 
 if TYPE_CHECKING:
@@ -22,5 +23,6 @@ def open_exchange(serving: Serving, client: ClientPort, head: RequestHead) -> Ex
             return FilteredExchange(serving, client, head, None, snapshot.global_bindings)
         return Exchange(serving, client, head, None)
     if route.bindings and route.problem not in PROBLEMS_BEFORE_PLUGINS:
-        return FilteredExchange(serving, client, head, route, route.bindings)
+        kind = FilteredExchange if head.length else HeadExchange
+        return kind(serving, client, head, route, route.bindings)
     return Exchange(serving, client, head, route)

@@ -69,6 +69,8 @@ class WasmChain:
         self._owner = owner
         reads_request = reads_response = False
         for link in links:
+            if link.chain is None and link.context is not None and link.answered is not None:
+                self._properties = link.plugin_properties()
             link.chain = self
             if link.context is not None:
                 vm = link.context.vm
@@ -149,8 +151,12 @@ class WasmChain:
                 if self._refuses(link, direction):
                     return
                 continue
+            answer: bytes | Outcome | None
             try:
-                answer = (context.response_headers if direction else context.request_headers)(head + framing, eos)
+                if link.answered is not None:
+                    answer = link.recall()
+                else:
+                    answer = (context.response_headers if direction else context.request_headers)(head + framing, eos)
             except VmFailed as failure:
                 if not self._failed(link, failure, direction):
                     return

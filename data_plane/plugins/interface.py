@@ -117,7 +117,27 @@ class PluginChain(Protocol):
         """The stream is over, however it ended: on_done, on_log, on_delete, exactly once. No sink call follows."""
 
 
+class PluginStream(Protocol):
+    """One request in one plugin that takes no response bodies, without a chain."""
+
+    def request_head(self, head: bytes, eos: bool) -> bytes | None:
+        """The open head (with its framing line) as the plugin passes it on, empty when unchanged. None when it did anything
+        else: the runtime's `take_over` then makes the chain that goes on from there.
+        """
+
+    def response_head(self, head: bytes, eos: bool) -> bytes | None: ...
+
+
 class PluginRuntime(Protocol):
     """All plugins of a worker. `bindings` come from the snapshot: global ones first, each group by priority."""
 
     def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain: ...
+
+    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> PluginStream | None:
+        """None when only a chain will do: several plugins, one that reads responses' bodies, or does not run yet."""
+
+    def take_over(self, stream: PluginStream, sink: ChainSink) -> PluginChain:
+        """The stream's plugin in a chain. Its next head event is one that the plugin has been asked already."""
+
+    def finish(self, stream: PluginStream) -> None:
+        """As `PluginChain.finish`, of a stream that no chain took over."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from data_plane.config.snapshot import FailurePolicy, PluginBinding
-from shared.proxy_wasm.abi import Direction
+from shared.proxy_wasm.abi import Direction, Effect
+from shared.proxy_wasm.failures import VmFailed
+from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.properties import StreamFacts
 from shared.proxy_wasm.vm import HttpContext, PluginContext
 
@@ -48,17 +50,68 @@ NO_STOPS: tuple[Stop | None, Stop | None] = (None, None)
 
 
 class Link:
-    """One plugin on one request. `context` is None when the plugin could not start, or has failed."""
+    """One plugin on one request. `context` is None when the plugin could not start, or has failed.
+
+    Without a chain it is a PluginStream. `answered` then is what the plugin said last, when that was not to go on.
+    """
 
     stops = NO_STOPS
     passed: tuple[bytes | None, bytes | None] = (None, None)
+    chain: WasmChain | None = None
+    answered: Outcome | VmFailed | None = None
+    _properties: dict[bytes, bytes] | None = None
 
     def __init__(self, slot: LinkSlot, facts: StreamFacts) -> None:
         self.slot = slot
         self.facts = facts
-        self.chain: WasmChain
         context = slot.context
         self.context = None if context is None else HttpContext(context, self)
+
+    # --- without a chain
+
+    def request_head(self, head: bytes, eos: bool) -> bytes | None:
+        context = self.context
+        try:
+            answer = None if context is None else context.request_headers(head, eos)
+        except VmFailed as failure:
+            self.answered = failure
+            return None
+        return self._passed_on(answer)
+
+    def response_head(self, head: bytes, eos: bool) -> bytes | None:
+        context = self.context
+        if self.answered is not None:
+            return None
+        try:
+            answer = None if context is None else context.response_headers(head, eos)
+        except VmFailed as failure:
+            self.answered = failure
+            return None
+        return self._passed_on(answer)
+
+    def _passed_on(self, answer: bytes | Outcome | None) -> bytes | None:
+        if isinstance(answer, Outcome):
+            self.answered = answer
+            return None
+        return answer or b""
+
+    def recall(self) -> Outcome | None:
+        """What the plugin has answered before the chain took over. Raises VmFailed."""
+        answer, self.answered = self.answered, None
+        if isinstance(answer, VmFailed):
+            raise answer
+        return answer
+
+    def apply(self, outcome: Outcome) -> None:
+        """Another context's callback acted on this stream. Without a chain nothing waits, so a reply or a reset comes with the
+        next head.
+        """
+        if self.chain is not None:
+            self.chain.apply(self, outcome)
+        elif outcome.effects & (Effect.CLOSE | Effect.LOCAL_REPLY):
+            self.answered = outcome
+
+    # --- both ways
 
     @property
     def policy(self) -> FailurePolicy:
@@ -72,4 +125,8 @@ class Link:
         self.passed = (self.passed[0], head) if direction else (head, self.passed[1])
 
     def plugin_properties(self) -> dict[bytes, bytes]:
-        return self.chain.properties
+        if self.chain is not None:
+            return self.chain.properties
+        if self._properties is None:
+            self._properties = {}
+        return self._properties

@@ -17,7 +17,7 @@ import structlog
 from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
 from data_plane.plugins.backoff import Backoff
 from data_plane.plugins.chain import WasmChain
-from data_plane.plugins.interface import ChainSink, StreamInfo
+from data_plane.plugins.interface import ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
 from data_plane.plugins.sharing import HostSharing
 from shared.proxy_wasm.abi import LogLevel
@@ -57,7 +57,7 @@ class VmSlot:
     def effects(self, stream: HttpContext, outcome: Outcome) -> None:
         link = stream.owner
         assert isinstance(link, Link)
-        self._runtime.loop.call_soon(link.chain.apply, link, outcome)
+        self._runtime.loop.call_soon(link.apply, outcome)
 
     def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
         self._runtime.set_tick_period(self, plugin_context, milliseconds)
@@ -186,6 +186,35 @@ class WasmRuntime:
                 links.append(Link(Unavailable(slot.binding), info))
         return WasmChain(links, sink, self)
 
+    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> Link | None:
+        slots = self._slots.get(bindings)
+        if slots is None or len(slots) > 1:
+            return None
+        slot = slots[0]
+        context = slot.context
+        if context is None or context.vm.reads_response_body:
+            return None
+        try:
+            return Link(slot, info)
+        except OverflowError:
+            return None
+
+    def take_over(self, stream: PluginStream, sink: ChainSink) -> WasmChain:
+        assert isinstance(stream, Link)
+        return WasmChain([stream], sink, self)
+
+    def finish(self, stream: PluginStream) -> None:
+        assert isinstance(stream, Link)
+        context, stream.context = stream.context, None
+        if context is None:
+            return
+        try:
+            context.finish()
+        except VmFailed as failure:
+            self.stream_failed(stream, failure)
+        if stream.slot.retired:
+            self.stream_ended(stream)
+
     def _new_slot(self, binding: PluginBinding) -> ContextSlot:
         vm_slot = self._vms.get(binding.plugin)
         if vm_slot is None:
@@ -238,7 +267,8 @@ class WasmRuntime:
         for stream in vm.streams.values():
             link = stream.owner
             assert isinstance(link, Link)
-            self.loop.call_soon(link.chain.vm_failed, link, failure)
+            if link.chain is not None:
+                self.loop.call_soon(link.chain.vm_failed, link, failure)
 
     # --- ends of contexts
 

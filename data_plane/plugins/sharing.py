@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 
-import lmdb
 import structlog
 
 from shared.proxy_wasm.abi import Status
-from shared.proxy_wasm.state.host_state import TEND_SECONDS, HostState
+from shared.proxy_wasm.state.host_state import TEND_SECONDS, HostState, StateReadError
 from shared.proxy_wasm.state.metrics import PluginMetrics
 from shared.proxy_wasm.vm import PluginContext
 
@@ -83,7 +82,7 @@ class PluginSharing:
     def get_data(self, key: bytes) -> tuple[Status, bytes, int]:
         try:
             found = self._state.data.get(self._vm_id, key)
-        except lmdb.Error as error:
+        except StateReadError as error:
             return self._failed(error), b"", 0
         return (Status.NOT_FOUND, b"", 0) if found is None else (Status.OK, *found)
 
@@ -97,7 +96,7 @@ class PluginSharing:
         owner = vm_id.decode("utf-8", "replace") or self._vm_id
         try:
             queue = self._state.queues.resolve(owner, name)
-        except lmdb.Error as error:
+        except StateReadError as error:
             return self._failed(error), 0
         return (Status.NOT_FOUND, 0) if queue is None else (Status.OK, queue)
 
@@ -119,6 +118,6 @@ class PluginSharing:
     def get_metric(self, metric: int) -> tuple[Status, int]:
         return self._metrics.get(metric)
 
-    def _failed(self, error: lmdb.Error) -> Status:
+    def _failed(self, error: StateReadError) -> Status:
         log.error("the host's shared state cannot be read", plugin=self._vm_id, reason=str(error))
         return Status.INTERNAL_FAILURE

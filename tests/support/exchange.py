@@ -8,11 +8,12 @@ from __future__ import annotations
 from data_plane.config.snapshot import Node, PluginBinding, Route, Snapshot, Timeouts, Upstream, WasmPlugin
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.forwarded import Forwarding
+from data_plane.exchange.info import ExchangeInfo
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.sending import Sending
 from data_plane.observe.counters import Counters
-from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, StreamInfo
+from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, PluginStream, StreamInfo
 
 TIMEOUTS = Timeouts(connect=1, send=2, read=3)
 PLUGIN = WasmPlugin("test", 1, "0" * 64)
@@ -155,6 +156,25 @@ class Chain:
         return reply is not None
 
 
+class Stream:
+    """One plugin's stream without a chain: it says what it is told and answers what the stage was given, in order (nothing:
+    unchanged; None: only a chain can go on)."""
+
+    def __init__(self, stage: Stage, answers: list[bytes | None]) -> None:
+        self._stage = stage
+        self._answers = answers
+
+    def request_head(self, head: bytes, eos: bool) -> bytes | None:
+        return self._answer("request head", eos)
+
+    def response_head(self, head: bytes, eos: bool) -> bytes | None:
+        return self._answer(f"response head {int(head[9:12])}", eos)
+
+    def _answer(self, what: str, eos: bool) -> bytes | None:
+        self._stage.say(f"stream: {what}", b"", "eos" if eos else "")
+        return self._answers.pop(0) if self._answers else b""
+
+
 class Stage:
     """An exchange's whole world, and its `Serving`."""
 
@@ -170,6 +190,7 @@ class Stage:
         problem: str | None = None,
         matches: bool = True,
         global_plugins: bool = False,
+        answers: list[bytes | None] | None = None,
     ) -> None:
         self.said: list[str] = []
         self.draining = False
@@ -182,6 +203,7 @@ class Stage:
         self.reads_response_body = reads_response_body
         self.holds = set(holds)
         self.replies = replies or {}
+        self.answers = answers
         upstream = None if problem else Upstream("u", Nodes(*(nodes or ("a",))), timeouts=TIMEOUTS)
         route = Route("1", "one", upstream, (BINDING,) if plugins else (), TIMEOUTS, problem=problem)
         self.snapshot = Snapshot(1, Always(route if matches else None), {}, (BINDING,) if global_plugins else ())
@@ -203,6 +225,18 @@ class Stage:
     def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain:
         self.chain = Chain(self, sink, info)
         return self.chain
+
+    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> PluginStream | None:
+        """None, so that there is a chain, unless `answers` were given."""
+        return None if self.answers is None else Stream(self, self.answers)
+
+    def take_over(self, stream: PluginStream, sink: ChainSink) -> PluginChain:
+        self.say("take over")
+        self.chain = Chain(self, sink, ExchangeInfo(self.exchange))  # type: ignore[arg-type]  # a HeadExchange
+        return self.chain
+
+    def finish(self, stream: PluginStream) -> None:
+        self.say("stream.finish")
 
     def request(
         self,

@@ -26,6 +26,9 @@ from shared.proxy_wasm.state.workers import Worker
 # How much counting a crash may lose, how late an event is whose wake-up was lost, how long a dead worker is unnoticed.
 TEND_SECONDS: Final = 1.0
 
+# What `data.get` and `queues.resolve` raise when the environment cannot be read.
+StateReadError = lmdb.Error
+
 
 class HostState:
     """Raises HostStateError when the directory cannot be used."""

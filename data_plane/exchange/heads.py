@@ -1,0 +1,105 @@
+"""An exchange without a request body whose one plugin looks at heads and lets them go on: what most plugins do.
+
+The law: it has no chain as long as that holds. The first answer of the plugin that is anything else (a pause, a reply, a
+failure), and the first reply of the gateway itself, let a chain take over, which begins with that answer; from then on every
+event is FilteredExchange's. A chain and its bookkeeping cost about 10 us, as much as all of a plain exchange.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from data_plane.exchange.exchange import Exchange
+from data_plane.exchange.filtered import FilteredExchange
+from data_plane.exchange.info import ExchangeInfo
+from data_plane.exchange.messages import RequestHead, ResponseHead
+from data_plane.exchange.sending import RESPONDING
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import PluginBinding, Route
+    from data_plane.exchange.ports import ClientPort, Serving
+    from data_plane.plugins.interface import PluginStream
+
+
+class HeadExchange(FilteredExchange):
+    """`_stream` is the plugin's stream; None once there is a chain, and once the exchange has ended."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(
+        self,
+        serving: Serving,
+        client: ClientPort,
+        head: RequestHead,
+        route: Route | None,
+        bindings: tuple[PluginBinding, ...],
+    ) -> None:
+        Exchange.__init__(self, serving, client, head, route)
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self._settled = False
+        info = ExchangeInfo(self)
+        self._stream: PluginStream | None = serving.runtime.open_stream(bindings, info)
+        if self._stream is None:
+            self._use_chain(serving.runtime.open_chain(bindings, self, info))
+
+    def _take_over(self, stream: PluginStream) -> None:
+        self._stream = None
+        self._use_chain(self.serving.runtime.take_over(stream, self))
+
+    def start(self, body: bytes, eos: bool) -> None:
+        stream = self._stream
+        if stream is not None:
+            head = self.head
+            opened = head.open + self.client.forwarding.lines(head.authority, head.forwarded_for)
+            passed = stream.request_head(opened + head.framing, True)
+            if passed is not None:
+                self.request_done = True
+                self._send(passed or opened)
+                return
+            self._take_over(stream)
+        super().start(body, eos)
+
+    def upstream_response(self, response: ResponseHead, body: bytes, eos: bool) -> None:
+        stream = self._stream
+        if stream is not None:
+            head, status = response.open, response.status
+            passed = stream.response_head(head + response.framing, eos and not body)
+            if passed is not None:
+                if passed:
+                    head, status = passed, int(passed[9:12])
+                self.state = RESPONDING
+                if eos:
+                    self._let_go()
+                self.response_bytes = len(body)
+                self._begin_response(head, status, response.length, response.framing, body, eos)
+                return
+            self._take_over(stream)
+        super().upstream_response(response, body, eos)
+
+    def upstream_body(self, data: bytes, eos: bool) -> None:
+        if self._stream is None:
+            super().upstream_body(data, eos)
+        else:
+            self.response_bytes += len(data)
+            Exchange.upstream_body(self, data, eos)
+
+    def _fail(self, kind: str) -> None:
+        if self._stream is not None:
+            self._take_over(self._stream)
+        super()._fail(kind)
+
+    def _request_backlog(self) -> int:
+        return 0 if self._stream is not None or self._settled else super()._request_backlog()
+
+    def _response_backlog(self) -> int:
+        return 0 if self._stream is not None or self._settled else super()._response_backlog()
+
+    def _settle(self) -> None:
+        stream = self._stream
+        if stream is None:
+            super()._settle()
+        elif not self._settled:
+            self._settled = True
+            self._stream = None
+            self.serving.runtime.finish(stream)
