@@ -22,7 +22,7 @@ SPACE = st.text(" \t", max_size=3).map(str.encode)
 FIELDS = st.lists(st.tuples(NAMES, SPACE, VALUES, SPACE), max_size=30)
 VISIBLE = st.binary(min_size=1, max_size=20).map(lambda raw: bytes(c for c in raw if c > 32 and c != 127) or b"/")
 
-PROPERTY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def wire(fields: list[tuple[bytes, bytes, bytes, bytes]]) -> bytes:
