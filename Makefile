@@ -48,8 +48,8 @@ test: $(READY) $(CORE) $(PLUGINS)
 	$(PY) -m pytest
 
 lint: $(READY)
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
+	$(PY) -m ruff check --no-cache .
+	$(PY) -m ruff format --no-cache --check .
 
 format: $(READY)
 	$(PY) -m ruff check --fix .

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
-from shared.store.blobs import MAX_MODULE_BYTES
 from starlette.responses import Response
 
 from control_plane.admin.body import read_module
@@ -19,6 +18,7 @@ from control_plane.admin.resources import Resources
 from control_plane.admin.router import checked_id
 from control_plane.errors import KeyNotFound, answer
 from shared.schema.resources import RESOURCES
+from shared.store.blobs import MAX_MODULE_BYTES
 
 WASM = "application/wasm"
 PLUGINS = RESOURCES["wasm_plugins"]
