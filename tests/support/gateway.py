@@ -18,7 +18,7 @@ import uvloop
 
 from data_plane.config.snapshot import KeepalivePool, Node, PassHost, PluginBinding, Route, Snapshot, Timeouts, Upstream
 from data_plane.http.listener import Gateway, listening_socket, serve
-from data_plane.plugins.interface import ChainSink, PluginChain, StreamInfo
+from data_plane.plugins.interface import ChainSink, PluginChain, PluginStream, StreamInfo
 
 T = TypeVar("T")
 
@@ -65,6 +65,16 @@ class NoPlugins:
     def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain:
         assert self.make is not None
         return self.make(sink)
+
+    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> PluginStream | None:
+        """Always a chain."""
+        return None
+
+    def take_over(self, stream: PluginStream, sink: ChainSink) -> PluginChain:
+        raise AssertionError("there is no stream without a chain here")
+
+    def finish(self, stream: PluginStream) -> None:
+        raise AssertionError("there is no stream without a chain here")
 
 
 def node(port: int) -> Node:
