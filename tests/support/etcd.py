@@ -122,7 +122,9 @@ class Etcd:
 
     def _spawn(self, metrics: int) -> None:
         with open(self.folder / "etcd.log", "ab") as log:
-            self._process = subprocess.Popen(self._command(metrics), stdout=log, stderr=log)
+            # In a session of its own: when the shell that started the tests goes away, the kernel wakes what is stopped in its
+            # process group, and a frozen server would thaw in the middle of a test.
+            self._process = subprocess.Popen(self._command(metrics), stdout=log, stderr=log, start_new_session=True)
 
     def _command(self, metrics: int) -> list[str]:
         scheme = "http" if self.certificates is None else "https"
