@@ -69,8 +69,8 @@ class WasmChain:
         self._owner = owner
         reads_request = reads_response = False
         for link in links:
-            if link.chain is None and link.context is not None and link.answered is not None:
-                self._properties = link.plugin_properties()
+            if link.own_properties is not None:
+                self._properties = link.own_properties
             link.chain = self
             if link.context is not None:
                 vm = link.context.vm

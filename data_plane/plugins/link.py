@@ -59,7 +59,7 @@ class Link:
     passed: tuple[bytes | None, bytes | None] = (None, None)
     chain: WasmChain | None = None
     answered: Outcome | VmFailed | None = None
-    _properties: dict[bytes, bytes] | None = None
+    own_properties: dict[bytes, bytes] | None = None
 
     def __init__(self, slot: LinkSlot, facts: StreamFacts) -> None:
         self.slot = slot
@@ -127,6 +127,6 @@ class Link:
     def plugin_properties(self) -> dict[bytes, bytes]:
         if self.chain is not None:
             return self.chain.properties
-        if self._properties is None:
-            self._properties = {}
-        return self._properties
+        if self.own_properties is None:
+            self.own_properties = {}
+        return self.own_properties
