@@ -102,14 +102,14 @@ def _trampoline(position: int, wanted: FunctionImport, target: _Target, table: l
         if target.core not in table:
             table.append(target.core)
         arguments = " ".join(f"(local.get {k})" for k in range(len(_parameters(target.type))))
-        body = f"(call_indirect {_declaration(target.type)} {arguments} (i32.const {table.index(target.core)}))"
+        body = f"(call_indirect {declaration(target.type)} {arguments} (i32.const {table.index(target.core)}))"
     else:
         body = f"(i32.const {target.constant})" if _results(target.type) else ""
     if _results(target.type) and not _results(wanted.type):
         body = f"(drop {body})"
     elif _results(wanted.type) and not _results(target.type):
         body += " (i32.const 0)"
-    return f'(func (export "{position}") {_declaration(wanted.type)} {body})'
+    return f'(func (export "{position}") {declaration(wanted.type)} {body})'
 
 
 def callback_links(exports: Mapping[str, str], version: AbiVersion) -> dict[str, str]:
@@ -133,7 +133,7 @@ def glue(links: Mapping[str, str], allocator_name: str) -> str:
         '(import "guest" "memory" (memory $g 0))',
         '(import "core" "memory" (memory $h 0))',
         f'(import "guest" "{allocator_name}" (func $allocate (param i32) (result i32)))',
-        *(f'(import "guest" "{n}" (func ${n} {_declaration(CALLBACKS[n].short)}))' for n in shorts),
+        *(f'(import "guest" "{n}" (func ${n} {declaration(CALLBACKS[n].short)}))' for n in shorts),
     ]
     stubs = [_callback(name, link) for name, link in links.items() if link != "guest"]
     return "\n".join(["(module", *imports, _MEMORY_FUNCTIONS, *stubs, ")"])
@@ -150,7 +150,7 @@ def _callback(name: str, link: str) -> str:
         body = f"(call ${name} {arguments})"
     else:
         body = f"(i32.const {callback.default})" if _results(callback.type) else ""
-    return f'(func (export "{name}") {_declaration(callback.type)} {body})'
+    return f'(func (export "{name}") {declaration(callback.type)} {body})'
 
 
 def _copy(name: str, to: str, source: str) -> str:
@@ -210,7 +210,7 @@ def _results(type_: str) -> str:
     return type_.partition(">")[2]
 
 
-def _declaration(type_: str) -> str:
+def declaration(type_: str) -> str:
     parameters = "".join(f"(param {_VALUE_TYPES[letter]})" for letter in _parameters(type_))
     return parameters + "".join(f"(result {_VALUE_TYPES[letter]})" for letter in _results(type_))
 
