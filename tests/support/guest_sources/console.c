@@ -4,7 +4,6 @@
  * its context only. `%41` in a word is the byte 0x41, `%` followed by anything else is nothing. Bytes come out likewise. */
 #include "allocator.h"
 #include "proxy_wasm.h"
-#include "wasi.h"
 
 #define IMPORTED(name) PROXY_IMPORT(#name) enum proxy_status name
 IMPORTED(proxy_get_log_level)(uint32_t *level);
@@ -13,11 +12,11 @@ IMPORTED(proxy_get_header_map_size)(uint32_t map, size_t *size);
 IMPORTED(proxy_set_effective_context)(uint32_t context);
 IMPORTED(proxy_done)(void);
 IMPORTED(proxy_get_status)(uint32_t *code, char **message, size_t *size);
-IMPORTED(proxy_call_foreign_function)(const char *name, size_t n, const char *in, size_t size, char **out, size_t *out_size);
 #ifdef ABI_0_1_0
 IMPORTED(proxy_get_configuration)(char **bytes, size_t *size);
 IMPORTED(proxy_continue_request)(void);
 IMPORTED(proxy_continue_response)(void);
+IMPORTED(proxy_clear_route_cache)(void);
 PROXY_EXPORT("proxy_abi_version_0_1_0") void version(void) {}
 #elif defined ABI_0_2_0
 PROXY_EXPORT("proxy_abi_version_0_2_0") void version(void) {}
@@ -134,6 +133,8 @@ static void result_number(enum proxy_status status, uint64_t value) {
     if (status == PROXY_OK) { put_char(' '); put_number(value); }
 }
 
+#include "console_state.h"
+
 static int header_command(struct word c) {
     char *value = NULL;
     size_t size = 0;
@@ -196,6 +197,7 @@ static int stream_command(struct word c) {
 #ifdef ABI_0_1_0
     else if (equal(c.s, c.n, "continue_request")) put_status(proxy_continue_request());
     else if (equal(c.s, c.n, "continue_response")) put_status(proxy_continue_response());
+    else if (equal(c.s, c.n, "clear_route_cache")) put_status(proxy_clear_route_cache());
 #endif
     else if (equal(c.s, c.n, "effective")) put_status(proxy_set_effective_context(number(2)));
     else if (equal(c.s, c.n, "tick_period")) put_status(proxy_set_tick_period_milliseconds(number(2)));
@@ -224,65 +226,14 @@ static int fact_command(struct word c) {
         small = 99;
         enum proxy_status status = proxy_get_status(&small, &value, &size);
         result_number(status, small);
-    } else if (equal(c.s, c.n, "foreign"))
-        put_status(proxy_call_foreign_function(word(2).s, word(2).n, word(3).s, word(3).n, &value, &size));
-    else if (equal(c.s, c.n, "log")) put_status(proxy_log(number(2), word(3).s, word(3).n));
+        if (size) { put_char(' '); put_bytes(value, size); }
+    } else if (equal(c.s, c.n, "log")) put_status(proxy_log(number(2), word(3).s, word(3).n));
     else return 0;
     deallocate(value);
     return 1;
 }
 
-static void put_environment(void) {
-    size_t count = 0, size = 0;
-    put_number(environ_sizes_get(&count, &size));
-    char **pointers = allocate(count * sizeof *pointers + 1), *text = allocate(size + 1);
-    put_char(' ');
-    put_number(environ_get(pointers, text));
-    for (size_t k = 0; k < count; k++) { put_char(' '); put(pointers[k]); }
-}
-
-static int wasi_command(struct word c) {
-    static char block[70000];
-    size_t size = 0;
-    uint64_t wide[3] = {9, 9, 9};
-    struct vector vectors[8];
-    if (equal(c.s, c.n, "write")) {
-        for (size_t k = 3; k < word_count && k < 11; k++) vectors[k - 3] = (struct vector){word(k).s, word(k).n};
-        put_number(fd_write(number(2), vectors, word_count > 3 ? word_count - 3 : 0, &size));
-        put_char(' ');
-        put_number(size);
-    } else if (equal(c.s, c.n, "environ")) put_environment();
-    else if (equal(c.s, c.n, "args")) {
-        size_t count = 9;
-        put_number(args_sizes_get(&count, &size));
-        put_char(' ');
-        put_number(count + size);
-    } else if (equal(c.s, c.n, "clock")) {
-        put_number(clock_time_get(number(2), 0, wide));
-        put(wide[0] > 9 ? " set" : " unset");
-    } else if (equal(c.s, c.n, "resolution")) {
-        put_number(clock_res_get(number(2), wide));
-        put_char(' ');
-        put_number(wide[0]);
-    } else if (equal(c.s, c.n, "random")) {
-        put_number(random_get(block, number(2)));
-        size_t zeros = 0;
-        for (size_t k = 0; k < number(2); k++) zeros += !block[k];
-        put(zeros > number(2) / 2 ? " zeros" : " noise");
-    } else if (equal(c.s, c.n, "prestat")) put_number(fd_prestat_get(number(2), wide));
-    else if (equal(c.s, c.n, "fdstat")) {
-        put_number(fd_fdstat_get(number(2), wide));
-        put_char(' ');
-        put_number(wide[1]);
-    } else if (equal(c.s, c.n, "poll")) {
-        size = 9;
-        put_number(poll_oneoff(block, block, 1, &size));
-        put_char(' ');
-        put_number(size);
-    } else if (equal(c.s, c.n, "exit")) proc_exit(number(2));
-    else return 0;
-    return 1;
-}
+#include "console_wasi.h"
 
 static int fatal_command(struct word c) {
     if (equal(c.s, c.n, "trap")) __builtin_trap();
@@ -345,16 +296,18 @@ static uint32_t run_script(const char *name, uint32_t call, uint32_t answer) {
         put_bytes(command.s, command.n);
         put(": ");
         if (!header_command(command) && !buffer_command(command) && !stream_command(command) && !fact_command(command) &&
-            !wasi_command(command) && !fatal_command(command)) put("unknown command");
+            !wasi_command(command) && !state_command(command) && !fatal_command(command)) put("unknown command");
         flush();
     }
     deallocate(script);
     return answer;
 }
 
-enum { CREATE, VM_START, CONFIGURE, TICK, DONE, LOG, DELETE, REQUEST_HEADERS, REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY };
+enum { CREATE, VM_START, CONFIGURE, TICK, DONE, LOG, DELETE, REQUEST_HEADERS, REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY,
+       REQUEST_TRAILERS, RESPONSE_TRAILERS, QUEUE_READY, FOREIGN_FUNCTION };
 static const char *const NAMES[] = {"context_create", "vm_start", "configure", "tick", "done", "log", "delete",
-                                    "request_headers", "request_body", "response_headers", "response_body"};
+                                    "request_headers", "request_body", "response_headers", "response_body",
+                                    "request_trailers", "response_trailers", "queue_ready", "foreign_function"};
 
 static uint32_t called(uint32_t callback, uint32_t count, const uint32_t *arguments, uint32_t answer) {
     uint32_t call = ++calls[arguments[0] % CONTEXTS][callback];
@@ -387,7 +340,22 @@ PROXY_EXPORT("proxy_on_response_headers") uint32_t on_response_headers(uint32_t 
     return CALLED(RESPONSE_HEADERS, 0, context, count, eos);
 }
 #endif
+PROXY_EXPORT("proxy_on_queue_ready") void on_queue_ready(uint32_t context, uint32_t queue) {
+    last_id = queue;
+    CALLED(QUEUE_READY, 0, context, !!queue);
+}
+#ifndef ABI_0_1_0
+PROXY_EXPORT("proxy_on_foreign_function") void on_foreign_function(uint32_t context, uint32_t function, uint32_t size) {
+    CALLED(FOREIGN_FUNCTION, 0, context, function, size);
+}
+#endif
 #ifndef NO_BODIES
+PROXY_EXPORT("proxy_on_request_trailers") uint32_t on_request_trailers(uint32_t context, uint32_t count) {
+    return CALLED(REQUEST_TRAILERS, 0, context, count);
+}
+PROXY_EXPORT("proxy_on_response_trailers") uint32_t on_response_trailers(uint32_t context, uint32_t count) {
+    return CALLED(RESPONSE_TRAILERS, 0, context, count);
+}
 PROXY_EXPORT("proxy_on_request_body") uint32_t on_request_body(uint32_t context, uint32_t size, uint32_t eos) {
     return CALLED(REQUEST_BODY, 0, context, size, eos);
 }
