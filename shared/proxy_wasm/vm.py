@@ -24,6 +24,7 @@ from shared.proxy_wasm.operations import Operations
 from shared.proxy_wasm.outcome import Outcome, SentReply
 from shared.proxy_wasm.properties import StreamFacts
 from shared.proxy_wasm.services import SharedServices
+from shared.proxy_wasm.trace.transcript import Transcript
 
 _RESULT = struct.Struct("<14I")
 _LOG = struct.Struct("<3I")
@@ -198,6 +199,7 @@ class PluginVM:
         settings: VmSettings,
         observer: VmObserver,
         services: SharedServices | None = None,
+        transcript: Transcript | None = None,
     ) -> None:
         self.settings = settings
         self.ids = ContextIds()
@@ -207,7 +209,7 @@ class PluginVM:
         self.observer = observer
         self._operations = Operations(self, services)
         start_seconds = settings.limits.start_cpu_ms / 1000
-        self._instance = engine.instantiate(module, self, settings.limits.memory_bytes)
+        self._instance = engine.instantiate(module, self, settings.limits.memory_bytes, transcript)
         self._core = self._instance.core
         self._bind_start(self._core, module.version, start_seconds)
         self._bind_streams(self._core, settings.limits.callback_cpu_ms / 1000)
@@ -259,18 +261,30 @@ class PluginVM:
 
     def create_root(self, configuration: bytes) -> PluginContext:
         """on_context_create, on_vm_start, on_configure. Raises PluginRefused, VmFailed, OverflowError."""
+        root = self.start_root(configuration)
+        self.configure_root(root)
+        return root
+
+    def start_root(self, configuration: bytes) -> PluginContext:
+        """on_context_create, on_vm_start. Raises PluginRefused, VmFailed, OverflowError."""
         root = PluginContext(self, self.ids.take(), configuration)
         self.roots[root.id] = root
         self.write(configuration)
         if self.call(self.root_create, root.id, len(configuration)) == _NO_ROOM:
             raise self.fail(GuestTrap("out_of_memory", "no room for the configuration in the plugin's memory"))
-        for stage, function in (("vm_start", self.root_start), ("configure", self.root_configure)):
-            agreed = self.call(function, root.id)
-            self.settle_root(root)
-            if not agreed:
-                self.drop_root(root)
-                raise PluginRefused(stage)
+        self._ask_root(root, "vm_start", self.root_start)
         return root
+
+    def configure_root(self, root: PluginContext) -> None:
+        """on_configure. Raises PluginRefused, VmFailed."""
+        self._ask_root(root, "configure", self.root_configure)
+
+    def _ask_root(self, root: PluginContext, stage: str, function: Call) -> None:
+        agreed = self.call(function, root.id)
+        self.settle_root(root)
+        if not agreed:
+            self.drop_root(root)
+            raise PluginRefused(stage)
 
     def drop_root(self, root: PluginContext) -> None:
         if self.call(self.root_delete, root.id):
