@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from data_plane.config.identity import kept
 from data_plane.config.snapshot import Limits, WasmPlugin
 from shared.keys import ResourceKey
-from shared.schema.document import encode
-from shared.schema.wasm_plugin import LimitsSpec, WasmPluginSpec
+from shared.schema.common import configuration_bytes
+from shared.schema.wasm_plugin import WasmPluginSpec
 
 NO_MODULE = "has no module; the last good version stays, if there was one"
 
@@ -94,16 +94,8 @@ def compile_plugin(name: str, spec: WasmPluginSpec) -> WasmPlugin | None:
         phase=spec.http_request_phase,
         dialect=spec.dialect,
         failure_policy=spec.failure_policy,
-        limits=_limits(spec.limits),
+        limits=Limits(**spec.limits.model_dump()),
         vm_configuration=b"" if spec.vm_configuration is None else configuration_bytes(spec.vm_configuration),
         environment=dict(spec.environment),
+        capabilities=None if spec.capabilities is None else frozenset(spec.capabilities),
     )
-
-
-def configuration_bytes(conf: str | Mapping[str, object]) -> bytes:
-    """What a plugin reads: text verbatim, an object as compact JSON with its keys in the order of the document."""
-    return conf.encode() if isinstance(conf, str) else encode(conf)
-
-
-def _limits(spec: LimitsSpec) -> Limits:
-    return Limits(spec.callback_cpu_ms, spec.start_cpu_ms, spec.memory_bytes, spec.body_buffer_bytes)

@@ -14,9 +14,13 @@ from typing import Literal, Protocol
 from shared.proxy_wasm.limits import Limits as Limits
 
 PassHost = Literal["pass", "node", "rewrite"]
-FailurePolicy = Literal["fail_closed", "fail_open"]
+FailurePolicy = Literal["fail_closed", "fail_open", "fail_reload"]
 Phase = Literal["rewrite", "access"]
 Dialect = Literal["proxy-wasm", "apisix"]
+Scheme = Literal["http", "tcp", "tls"]
+
+# nginx's proxy_timeout for streams: sessions of databases and queues are idle for minutes.
+STREAM_IDLE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +60,22 @@ class KeepalivePool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upstream:
+    """`stream_idle` are the seconds that a TCP session may go without a byte; `tls_verify` is for scheme tls."""
+
     name: str
     picker: Picker
-    scheme: Literal["http"] = "http"
+    scheme: Scheme = "http"
     pass_host: PassHost = "pass"
     upstream_host: bytes = b""
     timeouts: Timeouts = Timeouts()
     keepalive_pool: KeepalivePool = KeepalivePool()
+    stream_idle: float = STREAM_IDLE_SECONDS
+    tls_verify: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WasmPlugin:
-    """A wasm_plugins object as a worker runs it: one VM for each of these."""
+    """A wasm_plugins object as a worker runs it: one VM for each of these. `capabilities` None: all."""
 
     name: str
     priority: int
@@ -78,6 +86,7 @@ class WasmPlugin:
     limits: Limits = field(default_factory=Limits)
     vm_configuration: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
+    capabilities: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +121,27 @@ class Router(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StreamRoute:
+    """`problem` (and no `upstream`) when the route matches but cannot be served."""
+
+    id: str
+    name: str
+    upstream: Upstream | None
+    bindings: tuple[PluginBinding, ...] = ()
+    problem: str | None = None
+
+
+class StreamRouter(Protocol):
+    def match(self, remote_addr: str, server_addr: str, server_port: int, sni: bytes) -> StreamRoute | None:
+        """Addresses as the socket has them; `sni` in lower case without a final dot, empty when the client named none."""
+
+
+class _NoStreams:
+    def match(self, remote_addr: str, server_addr: str, server_port: int, sni: bytes) -> StreamRoute | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """`routes` are all that can match; `global_bindings` run for requests that match none; `plugins` by name."""
 
@@ -120,3 +150,5 @@ class Snapshot:
     routes: Mapping[str, Route]
     global_bindings: tuple[PluginBinding, ...] = ()
     plugins: Mapping[str, WasmPlugin] = field(default_factory=dict)
+    stream_router: StreamRouter = _NoStreams()
+    stream_routes: Mapping[str, StreamRoute] = field(default_factory=dict)

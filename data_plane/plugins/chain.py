@@ -3,7 +3,7 @@
 The law: the request passes the links in order, the response in reverse (as in Envoy). A link that pauses on a head holds that
 head and everything after it, here; a link that pauses on a body holds it in its VM, where its next callback sees all of it. A
 local reply ends the request's way, and goes through every plugin's response callbacks unless the response had begun. A failed
-plugin is skipped from then on: the stream goes on without it (fail_open) or ends in 503 (fail_closed).
+plugin is skipped from then on: the stream goes on without it (fail_open) or ends in 503 (the other policies).
 """
 
 from __future__ import annotations
@@ -368,7 +368,7 @@ class WasmChain:
     def _failed(self, link: Link, failure: VmFailed, direction: Direction) -> bool:
         """True when the current piece of this direction goes on to the next link."""
         self._drop(link, failure)
-        if link.policy == "fail_closed":
+        if link.policy != "fail_open":
             self._reply(PLUGIN_FAILED)
             return False
         for held in (Direction.REQUEST, Direction.RESPONSE):

@@ -27,6 +27,8 @@ from shared.proxy_wasm.state.host_state import HostState
 from shared.proxy_wasm.vm import PluginContext
 
 FetchModule = Callable[[str], Awaitable[bytes | None]]
+# A module is linked by what its plugin may use: its digest, and the capabilities.
+ModuleKey = tuple[str, frozenset[str] | None]
 
 
 class WasmRuntime:
@@ -47,7 +49,7 @@ class WasmRuntime:
         self.logger = structlog.get_logger("wasm")
         self.sharing = None if state is None else HostSharing(state, loop, self._queue_ready)
         self._fetch_module = fetch_module
-        self._modules: dict[str, GuestModule] = {}
+        self._modules: dict[ModuleKey, GuestModule] = {}
         self._vms: dict[WasmPlugin, VmSlot] = {}
         self._contexts: dict[PluginBinding, ContextSlot] = {}
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
@@ -57,13 +59,14 @@ class WasmRuntime:
 
     async def prepare(self, plugin: WasmPlugin) -> None:
         """Have the module compiled. Raises ValueError when it is no usable plugin, and what the store raises."""
-        if plugin.sha256 in self._modules:
+        key = _module_key(plugin)
+        if key in self._modules:
             return
         data = await self._fetch_module(plugin.sha256)
         if data is None:
             raise ValueError(f"module {plugin.sha256} of plugin {plugin.name} is not in the store")
         try:
-            self._modules[plugin.sha256] = await asyncio.to_thread(self.engine.compile, data)
+            self._modules[key] = await asyncio.to_thread(self.engine.compile, data, plugin.capabilities)
         except EngineError as error:
             raise ValueError(f"module of plugin {plugin.name} cannot be compiled: {error}") from None
 
@@ -77,12 +80,11 @@ class WasmRuntime:
         wanted = set(snapshot.plugins.values())
         for plugin in [plugin for plugin in self._vms if plugin not in wanted]:
             self._close_if_empty(self._vms.pop(plugin))
-        digests = {plugin.sha256 for plugin in wanted}
-        for sha256 in [sha256 for sha256 in self._modules if sha256 not in digests]:
-            del self._modules[sha256]
+        for key in self._modules.keys() - {_module_key(plugin) for plugin in wanted}:
+            del self._modules[key]
 
     def module_of(self, plugin: WasmPlugin) -> GuestModule:
-        module = self._modules.get(plugin.sha256)
+        module = self._modules.get(_module_key(plugin))
         if module is None:
             raise EngineError(f"module {plugin.sha256} is not loaded")
         return module
@@ -261,6 +263,10 @@ class WasmRuntime:
         handle = self._ticks.pop(context, None)
         if handle is not None:
             handle.cancel()
+
+
+def _module_key(plugin: WasmPlugin) -> ModuleKey:
+    return plugin.sha256, plugin.capabilities
 
 
 def _holds(snapshot: Snapshot, binding: PluginBinding) -> bool:

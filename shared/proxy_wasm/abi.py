@@ -185,6 +185,7 @@ ERRNO_NOSYS = 52
 ERRNO_NOTSUP = 58
 
 # name -> (type, constant answer or None: the core answers). The constants are those of Envoy's host: a plugin has no files
+ERRNO_NOTCAPABLE = 76
 # and no sockets, and BADF from fd_prestat_get is what ends libc's and Go's scan of pre-opened directories.
 WASI_FUNCTIONS: dict[str, tuple[str, int | None]] = {
     "args_get": ("ii>i", 0),

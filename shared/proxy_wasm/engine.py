@@ -15,6 +15,7 @@ from shared.proxy_wasm import link
 from shared.proxy_wasm.abi import AbiVersion
 from shared.proxy_wasm.binary import CorruptModule, parse
 from shared.proxy_wasm.calls import RAW_CALL
+from shared.proxy_wasm.capabilities import denied
 from shared.proxy_wasm.core_build import ensure_core
 from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.inspect import inspect
@@ -60,8 +61,8 @@ class Engine:
         except wasmtime.WasmtimeError as error:
             raise CorruptModule(f"not a valid Wasm module: {first_line(error)}") from None
 
-    def compile(self, data: bytes) -> GuestModule:
-        """Raises ModuleError (not a plugin) or EngineError (does not link or compile)."""
+    def compile(self, data: bytes, capabilities: frozenset[str] | None = None) -> GuestModule:
+        """Raises ModuleError (not a plugin) or EngineError (does not link or compile). `capabilities`: an allow-list."""
         report = inspect(data)
         binary = parse(data)
         try:
@@ -71,10 +72,11 @@ class Engine:
             raise CorruptModule(f"not a valid Wasm module: {first_line(error)}") from None
         version = next(version for version in AbiVersion if str(version) == report.abi_version)
         functions = {export.name: export.type for export in binary.exports if export.kind == "func"}
-        links = link.callback_links(functions, version)
+        refused = denied(capabilities)
+        links = link.callback_links(functions, version, refused)
         wanted = [link.FunctionImport(item.module, item.name, item.type) for item in binary.imports]
         try:
-            jump = link.trampolines(wanted, [export.name for export in self._core.exports])
+            jump = link.trampolines(wanted, [export.name for export in self._core.exports], refused)
         except link.LinkError as error:
             raise EngineError(str(error)) from None
         entries, glue = (wasmtime.Module(self._engine, text) for text in (jump.wat, link.glue(links, report.allocator)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from shared.proxy_wasm.abi import (
     CALLBACKS,
+    ERRNO_NOTCAPABLE,
     HOST_FUNCTIONS,
     TOOLCHAIN_FUNCTIONS,
     WASI_FUNCTIONS,
@@ -55,12 +56,16 @@ class Trampolines:
     table: tuple[str, ...]
 
 
-def trampolines(imports: Sequence[FunctionImport], core_exports: Iterable[str]) -> Trampolines:
-    """Raises LinkError naming every import that nothing answers or whose type does not fit."""
+def trampolines(
+    imports: Sequence[FunctionImport], core_exports: Iterable[str], denied: frozenset[str] = frozenset()
+) -> Trampolines:
+    """Raises LinkError naming every import that nothing answers or whose type does not fit. A `denied` one answers so."""
     known = frozenset(core_exports)
     problems, functions, table = [], [], list[str]()
     for position, wanted in enumerate(imports):
         target = _target(wanted, known)
+        if target is not None and wanted.name in denied:
+            target = _Target(target.type, constant=Status.INTERNAL_FAILURE if wanted.module == "env" else ERRNO_NOTCAPABLE)
         if target is None:
             problems.append(f"unknown import {wanted.module}.{wanted.name}")
         elif not _fits(wanted.type, target.type):
@@ -112,11 +117,12 @@ def _trampoline(position: int, wanted: FunctionImport, target: _Target, table: l
     return f'(func (export "{position}") {declaration(wanted.type)} {body})'
 
 
-def callback_links(exports: Mapping[str, str], version: AbiVersion) -> dict[str, str]:
-    """For every callback: `guest` (the export fits as it is), `short` (ABI 0.1.0's arity) or `stub` (absent, wrong type)."""
+def callback_links(exports: Mapping[str, str], version: AbiVersion, denied: frozenset[str] = frozenset()) -> dict[str, str]:
+    """For every callback: `guest` (the export fits as it is), `short` (ABI 0.1.0's arity) or `stub` (absent, denied, wrong
+    type)."""
     links = {}
     for name, callback in CALLBACKS.items():
-        declared = exports.get(name)
+        declared = None if name in denied else exports.get(name)
         if declared == callback.type:
             links[name] = "guest"
         elif declared and declared == callback.short and version is AbiVersion.V0_1_0:

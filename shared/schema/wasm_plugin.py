@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.schema.common import Described, Integer, Maybe, NotYet, Spec, TextOrObject
+from shared.proxy_wasm.capabilities import CAPABILITIES
+from shared.schema.common import Described, Integer, Maybe, NotYet, SomeUnique, Spec, TextOrObject
 
 MIB = 1024 * 1024
 # The limit bounds the memory of the host's core as well, which lies in the same Store: the heads and bodies of all open
@@ -25,12 +26,28 @@ MAX_BODY_BUFFER = 64 * MIB
 MEMORY_PER_BODY_BYTE = 4
 # Longer than this and a callback holds up the whole worker for a minute.
 MAX_CPU_MS = 60_000
+# Each holds a connection; a worker has a thousand or so to share.
+MAX_CALLOUTS = 1024
+# Beyond it a worker does little else than to write its log.
+MAX_LOG_LINES = 20_000
+# Half of what all plugins of a host have together.
+MAX_SHARED_DATA = 512 * MIB
 
 CpuMilliseconds = Annotated[int, Field(ge=1, le=MAX_CPU_MS)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 AbsolutePath = Annotated[str, Field(max_length=4096, pattern=r"^/[^\x00]+$")]
 EnvironmentName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^=\x00]+$")]
 EnvironmentValue = Annotated[str, Field(max_length=32768, pattern=r"^[^\x00]*$")]
+
+
+def _known_capability(name: str) -> str:
+    if name not in CAPABILITIES:
+        words = f"{name!r} is no host function, callback or WASI function"
+        raise PydanticCustomError("capability", "{words}", {"words": words})
+    return name
+
+
+Capability = Annotated[str, AfterValidator(_known_capability)]
 
 
 class ModuleSpec(Spec):
@@ -50,6 +67,10 @@ class LimitsSpec(Spec):
     start_cpu_ms: CpuMilliseconds = 1000
     memory_bytes: Annotated[int, Field(ge=MIN_MEMORY, le=MAX_MEMORY)] = 128 * MIB
     body_buffer_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BUFFER)] = MIB
+    stream_cpu_ms: Maybe[CpuMilliseconds] = None
+    pending_callouts: Annotated[int, Field(ge=1, le=MAX_CALLOUTS)] = 64
+    log_lines_per_second: Annotated[int, Field(ge=1, le=MAX_LOG_LINES)] = 1000
+    shared_data_bytes: Annotated[int, Field(ge=1, le=MAX_SHARED_DATA)] = 16 * MIB
 
     @model_validator(mode="after")
     def _a_held_body_has_room(self) -> Self:
@@ -67,7 +88,8 @@ class WasmPluginSpec(Described):
     http_request_phase: Literal["access", "rewrite"] = "access"
     module: Maybe[ModuleSpec] = None
     limits: LimitsSpec = LimitsSpec()
-    failure_policy: Literal["fail_closed", "fail_open"] = "fail_closed"
+    failure_policy: Literal["fail_closed", "fail_open", "fail_reload"] = "fail_closed"
+    capabilities: Maybe[SomeUnique[Capability]] = None
     dialect: Literal["proxy-wasm", "apisix"] = "proxy-wasm"
     vm_configuration: Maybe[TextOrObject] = None
     environment: dict[EnvironmentName, EnvironmentValue] = Field(default_factory=dict)

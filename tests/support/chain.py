@@ -29,14 +29,15 @@ SILENT = ("context_create", "vm_start", "configure")
 class KeptEngine(Engine):
     """Compiles each module once, however many runtimes ask."""
 
-    kept: dict[bytes, GuestModule]
+    kept: dict[tuple[bytes, frozenset[str] | None], GuestModule]
 
-    def compile(self, data: bytes) -> GuestModule:
+    def compile(self, data: bytes, capabilities: frozenset[str] | None = None) -> GuestModule:
         if not hasattr(self, "kept"):
             self.kept = {}
-        if data not in self.kept:
-            self.kept[data] = super().compile(data)
-        return self.kept[data]
+        key = (data, capabilities)
+        if key not in self.kept:
+            self.kept[key] = super().compile(data, capabilities)
+        return self.kept[key]
 
 
 class Call:
@@ -199,12 +200,18 @@ class Worker:
         return self.modules.get(digest)
 
     def plugin(
-        self, name: str, *, policy: FailurePolicy = "fail_closed", module: bytes | None = None, limits: Limits | None = None
+        self,
+        name: str,
+        *,
+        policy: FailurePolicy = "fail_closed",
+        module: bytes | None = None,
+        limits: Limits | None = None,
+        capabilities: frozenset[str] | None = None,
     ) -> WasmPlugin:
         data = console() if module is None else module
         digest = sha256(data).hexdigest()
         self.modules[digest] = data
-        plugin = WasmPlugin(name, 0, digest, failure_policy=policy, limits=limits or Limits())
+        plugin = WasmPlugin(name, 0, digest, failure_policy=policy, limits=limits or Limits(), capabilities=capabilities)
         asyncio.run(self.runtime.prepare(plugin))
         return plugin
 

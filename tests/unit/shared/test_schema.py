@@ -46,6 +46,11 @@ ACCEPTED: list[tuple[Kind, dict[str, Any]]] = [
     ("wasm_plugins", {"vm_configuration": {"a": 1}, "environment": {"A": "b"}, "limits": {"callback_cpu_ms": 1}}),
     ("wasm_plugins", {"limits": {"memory_bytes": 2**28, "body_buffer_bytes": 2**26}}),
     ("wasm_plugins", {"limits": {"memory_bytes": 2**24}}),
+    (
+        "wasm_plugins",
+        {"limits": {"stream_cpu_ms": 50, "pending_callouts": 1, "log_lines_per_second": 5, "shared_data_bytes": 1}},
+    ),
+    ("wasm_plugins", {"capabilities": ["proxy_log", "proxy_on_tick", "fd_write"], "failure_policy": "fail_reload"}),
 ]
 
 # kind, document, JSON path, a part of the message
@@ -157,6 +162,11 @@ REFUSED: list[tuple[Kind, object, str, str]] = [
     ("wasm_plugins", {"limits": {"memory_bytes": 1}}, "$.limits.memory_bytes", "expected 1 to be at least 16777216"),
     ("wasm_plugins", {"limits": {"memory_bytes": 2**24, "body_buffer_bytes": 2**23}}, "$.limits", "of at least 33554432"),
     ("wasm_plugins", {"limits": {"body_buffer_bytes": 2**27}}, "$.limits.body_buffer_bytes", "to be at most 67108864"),
+    ("wasm_plugins", {"limits": {"stream_cpu_ms": None}}, "$.limits.stream_cpu_ms", "null"),
+    ("wasm_plugins", {"limits": {"log_lines_per_second": 0}}, "$.limits.log_lines_per_second", "to be at least 1"),
+    ("wasm_plugins", {"limits": {"shared_data_bytes": 2**30}}, "$.limits.shared_data_bytes", "to be at most 536870912"),
+    ("wasm_plugins", {"capabilities": []}, "$.capabilities", "1"),
+    ("wasm_plugins", {"capabilities": ["proxy_lg"]}, "$.capabilities[0]", "'proxy_lg' is no host function, callback"),
     ("wasm_plugins", {"http_request_phase": "log"}, "$.http_request_phase", "matches none of the enum values"),
     ("wasm_plugins", {"environment": {"A=B": "x"}}, "$.environment", 'invalid property name "A=B"'),
     ("wasm_plugins", {"vm_configuration": 5}, "$.vm_configuration", "expected string or object, got number"),
