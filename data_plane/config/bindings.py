@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from data_plane.config.identity import kept
-from data_plane.config.plugins import configuration_bytes
 from data_plane.config.snapshot import PluginBinding, WasmPlugin
-from shared.schema.common import PluginConf
+from shared.schema.common import PluginConf, configuration_bytes
 
 
 def bind(

@@ -7,10 +7,13 @@ be null, and a property of APISIX that nothing honours yet is refused as `not su
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
+from shared.schema.document import encode
 
 T = TypeVar("T")
 
@@ -101,6 +104,11 @@ TextOrObject = Annotated[
     Annotated[Text, Tag("#string")] | Annotated[JsonObject, Tag("#object")],
     Discriminator(_string_or_object, custom_error_type="string_or_object", custom_error_message="string or object"),
 ]
+
+
+def configuration_bytes(conf: str | Mapping[str, object]) -> bytes:
+    """What a plugin reads: text verbatim, an object as compact JSON with its keys in the order of the document."""
+    return conf.encode() if isinstance(conf, str) else encode(conf)
 
 
 class TimeoutSpec(Spec):
