@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-Kind = Literal["routes", "services", "upstreams", "plugin_configs", "global_rules", "wasm_plugins"]
+Kind = Literal["routes", "services", "upstreams", "plugin_configs", "global_rules", "stream_routes", "wasm_plugins"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CONFIG_PREFIX: Final = "/apisix/"
 MODULE_PREFIX: Final = "/waspgate/modules/"
 UPLOAD_PREFIX: Final = "/waspgate/module_uploads/"
 CHUNK_PREFIX: Final = "/waspgate/module_chunks/"
+VERSIONS_PREFIX: Final = "/waspgate/module_versions/"
 GUARD_PREFIX: Final = "/waspgate/guards/"
 STORE_IDENTITY: Final = "/waspgate/store_id"
 
@@ -71,6 +72,11 @@ def upload_key(sha256: str) -> str:
 
 def chunk_key(sha256: str, index: int) -> str:
     return f"{CHUNK_PREFIX}{sha256}/{index:04d}"
+
+
+def versions_key(plugin: str) -> str:
+    """The modules that a plugin has had."""
+    return VERSIONS_PREFIX + plugin
 
 
 def guard_key(kind: Kind, resource_id: str = "") -> str:

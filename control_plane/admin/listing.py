@@ -19,7 +19,8 @@ MIN_PAGE_SIZE, MAX_PAGE_SIZE = 10, 500
 MAX_PATTERN = 256
 
 # Which properties `filter=` compares exactly, per kind.
-EXACT: dict[Kind, frozenset[str]] = {"routes": frozenset({"service_id", "upstream_id"})}
+_TARGETS = frozenset({"service_id", "upstream_id"})
+EXACT: dict[Kind, frozenset[str]] = {"routes": _TARGETS, "stream_routes": _TARGETS}
 
 
 @dataclass(frozen=True, slots=True)

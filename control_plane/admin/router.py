@@ -69,7 +69,7 @@ class ResourceRoutes:
         name: str | None = Query(None, description="a regular expression found in the name"),
         label: str | None = Query(None, description="a label's key"),
         uri: str | None = Query(None, description="a regular expression found in a uri"),
-        filter: str | None = Query(None, description="service_id=ID&upstream_id=ID, URL-encoded; routes only"),
+        filter: str | None = Query(None, description="service_id=ID&upstream_id=ID, URL-encoded; routes, stream routes"),
     ) -> Response:
         query = listing.Query(page, page_size, name, label, uri, filter)
         items = await self._resources.list(self._resource)
@@ -172,8 +172,8 @@ async def unmatched(request: Request, path: str) -> Response:
     resource = next((resource for resource in RESOURCES.values() if resource.kind == name), None)
     if resource is None:
         raise AdminError(404, {"error_msg": f"Unsupported resource type: {name}"})
+    if request.method in ("POST", "PATCH") and request.method not in resource.verbs:
+        raise AdminError(405, {"error_msg": f"not supported `{request.method}` method for {resource.singular}"})
     if request.method in ("PATCH", "DELETE") and not rest.strip("/"):
         raise _missing_id(resource)
-    if request.method == "POST" and request.method not in resource.verbs:
-        raise AdminError(405, {"error_msg": f"not supported `POST` method for {resource.singular}"})
     raise AdminError(404, {"error_msg": "not found"})

@@ -16,6 +16,7 @@ from data_plane.config.held import HeldTables
 from data_plane.config.plugins import PluginRegistry
 from data_plane.config.routes import Surroundings, choose_upstream, compile_route, conditions_of
 from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
+from data_plane.config.stream_routes import StreamRoutes
 from data_plane.config.tables import Tables, store_problems
 from data_plane.config.upstreams import UpstreamTable
 from data_plane.routing.router import RouteEntry, Router
@@ -37,6 +38,7 @@ class Compiler:
         self._entries: dict[str, RouteEntry[Route]] = {}
         self._router = Router[Route]()
         self._routes: dict[str, Route] = {}
+        self._streams = StreamRoutes(self._held, self._upstreams, self._find_upstream)
 
     @property
     def size(self) -> int:
@@ -75,7 +77,16 @@ class Compiler:
             affected |= {ResourceKey("routes", route_id) for route_id in self._held.routes}
         self._forget_upstreams(touched)
         self._recompile_routes((key.id for key in affected if key.kind == "routes"), plugins)
-        return Snapshot(self._tables.revision, self._router, self._routes, self._global.bindings, plugins)
+        self._streams.recompile((key.id for key in affected if key.kind == "stream_routes"), plugins)
+        return Snapshot(
+            self._tables.revision,
+            self._router,
+            self._routes,
+            self._global.bindings,
+            plugins,
+            self._streams.router,
+            self._streams.routes,
+        )
 
     def _recompile_global(self, affected: set[ResourceKey], plugins: Mapping[str, WasmPlugin]) -> bool:
         """True when every route has to be looked at again."""
@@ -95,6 +106,8 @@ class Compiler:
                 self._upstreams.forget(f"service/{id}")
             elif kind == "routes" and (id not in held.routes or held.routes[id].spec.upstream is None):
                 self._upstreams.forget(f"route/{id}")
+            elif kind == "stream_routes" and (id not in held.stream_routes or held.stream_routes[id].spec.upstream is None):
+                self._upstreams.forget(f"stream_route/{id}")
 
     def _recompile_routes(self, route_ids: Iterable[str], plugins: Mapping[str, WasmPlugin]) -> None:
         removed: list[RouteEntry[Route]] = []
@@ -129,7 +142,7 @@ class Compiler:
             route_id,
             spec,
             Surroundings(service, plugin_config, self._global, plugins),
-            lambda: choose_upstream(route_id, spec, service_spec, self._find_upstream, self._upstreams),
+            lambda: choose_upstream(f"route/{route_id}", spec, service_spec, self._find_upstream, self._upstreams),
             self._routes.get(route_id),
         )
         return RouteEntry(route_id, conditions_of(held, service), route)

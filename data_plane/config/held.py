@@ -1,6 +1,6 @@
 """All versions that are served, and what each of them names.
 
-The law: after `check_all` every route, service, plugin_config and global rule is held in the version that
+The law: after `check_all` every route, service, plugin_config, global rule and stream route is held in the version that
 `holders.hold` chose, and the references of both that version and the newest one stand in the reverse index (the newest
 one may become good when what it names appears).
 """
@@ -17,10 +17,13 @@ from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
+from shared.schema.stream_route import StreamRouteSpec
+
+AnyHeld = Held[RouteSpec] | Held[ServiceSpec] | Held[PluginConfigSpec] | Held[GlobalRuleSpec] | Held[StreamRouteSpec]
 
 
 class HeldTables:
-    __slots__ = ("_references", "_tables", "global_rules", "plugin_configs", "problems", "routes", "services")
+    __slots__ = ("_references", "_tables", "global_rules", "plugin_configs", "problems", "routes", "services", "stream_routes")
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -29,6 +32,7 @@ class HeldTables:
         self.services: dict[str, Held[ServiceSpec]] = {}
         self.plugin_configs: dict[str, Held[PluginConfigSpec]] = {}
         self.global_rules: dict[str, Held[GlobalRuleSpec]] = {}
+        self.stream_routes: dict[str, Held[StreamRouteSpec]] = {}
         self.problems: dict[ResourceKey, str] = {}
 
     def check_all(self, touched: Iterable[ResourceKey], live: Mapping[str, object]) -> set[ResourceKey]:
@@ -47,6 +51,8 @@ class HeldTables:
                     self._check(key, PluginConfigSpec, self.plugin_configs, live)
                 case "global_rules":
                     self._check(key, GlobalRuleSpec, self.global_rules, live)
+                case "stream_routes":
+                    self._check(key, StreamRouteSpec, self.stream_routes, live)
                 case "upstreams" | "wasm_plugins":
                     pass
         return self._references.reaching(keys)
@@ -57,7 +63,7 @@ class HeldTables:
         return any(self._runs(key, plugin) for key in named_by)
 
     def _runs(self, key: ResourceKey, plugin: str) -> bool:
-        held: Held[RouteSpec] | Held[ServiceSpec] | Held[PluginConfigSpec] | Held[GlobalRuleSpec] | None = None
+        held: AnyHeld | None = None
         match key.kind:
             case "routes":
                 held = self.routes.get(key.id)
@@ -67,6 +73,8 @@ class HeldTables:
                 held = self.plugin_configs.get(key.id)
             case "global_rules":
                 held = self.global_rules.get(key.id)
+            case "stream_routes":
+                held = self.stream_routes.get(key.id)
             case "upstreams" | "wasm_plugins":
                 pass
         return held is not None and held.complete and plugin in enabled_plugins(held.spec)

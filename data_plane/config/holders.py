@@ -1,4 +1,4 @@
-"""Routes, services, plugin_configs and global rules as they are served: the last version that can be.
+"""Routes, services, plugin_configs, global rules and stream routes as they are served: the last version that can be.
 
 The law: a version is *complete* when every plugin that it names (and does not disable) is live. A version that is not
 complete never replaces one that was. When there was none, it is held as incomplete: it still closes what it guards (its
@@ -20,9 +20,10 @@ from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
+from shared.schema.stream_route import StreamRouteSpec
 
-HolderSpec = RouteSpec | ServiceSpec | PluginConfigSpec | GlobalRuleSpec
-H = TypeVar("H", RouteSpec, ServiceSpec, PluginConfigSpec, GlobalRuleSpec)
+HolderSpec = RouteSpec | ServiceSpec | PluginConfigSpec | GlobalRuleSpec | StreamRouteSpec
+H = TypeVar("H", RouteSpec, ServiceSpec, PluginConfigSpec, GlobalRuleSpec, StreamRouteSpec)
 
 KEPT = "the last good version stays"
 CLOSED = "requests that need it are refused"
@@ -57,13 +58,12 @@ def enabled_plugins(spec: HolderSpec) -> set[str]:
 def references_of(spec: HolderSpec) -> set[ResourceKey]:
     """Every resource whose change may change what is compiled from this one."""
     found = {ResourceKey("wasm_plugins", name) for name in enabled_plugins(spec)}
-    if isinstance(spec, RouteSpec | ServiceSpec) and spec.upstream_id is not None:
+    if isinstance(spec, RouteSpec | ServiceSpec | StreamRouteSpec) and spec.upstream_id is not None:
         found.add(ResourceKey("upstreams", spec.upstream_id))
-    if isinstance(spec, RouteSpec):
-        if spec.service_id is not None:
-            found.add(ResourceKey("services", spec.service_id))
-        if spec.plugin_config_id is not None:
-            found.add(ResourceKey("plugin_configs", spec.plugin_config_id))
+    if isinstance(spec, RouteSpec | StreamRouteSpec) and spec.service_id is not None:
+        found.add(ResourceKey("services", spec.service_id))
+    if isinstance(spec, RouteSpec) and spec.plugin_config_id is not None:
+        found.add(ResourceKey("plugin_configs", spec.plugin_config_id))
     return found
 
 

@@ -24,6 +24,7 @@ from shared.schema.common import PluginConf
 from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
+from shared.schema.stream_route import StreamRouteSpec
 from shared.schema.upstream import UpstreamSpec
 
 
@@ -58,6 +59,8 @@ def compile_route(
     else:
         bindings += bind(owner, confs, surroundings.plugins, before.bindings if before else ())
         upstream = choose_upstream()
+        if isinstance(upstream, Upstream) and upstream.scheme != "http":
+            upstream = "upstream_not_http"
     served = upstream if isinstance(upstream, Upstream) else None
     route = Route(
         id=route_id,
@@ -72,14 +75,14 @@ def compile_route(
 
 
 def choose_upstream(
-    route_id: str,
-    route: RouteSpec,
+    owner_name: str,
+    route: RouteSpec | StreamRouteSpec,
     service: ServiceSpec | None,
     find: Callable[[str], UpstreamSpec | None],
     table: UpstreamTable,
 ) -> Upstream | str:
-    """The upstream of a route or the name of the problem with it."""
-    owners: list[tuple[str, RouteSpec | ServiceSpec]] = [(f"route/{route_id}", route)]
+    """The upstream of a route or the name of the problem with it. `owner_name` as in `route/1`."""
+    owners: list[tuple[str, RouteSpec | ServiceSpec | StreamRouteSpec]] = [(owner_name, route)]
     if service is not None:
         owners.append((f"service/{route.service_id}", service))
     for name, owner in owners:

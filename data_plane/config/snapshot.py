@@ -141,6 +141,9 @@ class _NoStreams:
         return None
 
 
+NO_STREAMS = _NoStreams()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """`routes` are all that can match; `global_bindings` run for requests that match none; `plugins` by name."""
@@ -150,5 +153,5 @@ class Snapshot:
     routes: Mapping[str, Route]
     global_bindings: tuple[PluginBinding, ...] = ()
     plugins: Mapping[str, WasmPlugin] = field(default_factory=dict)
-    stream_router: StreamRouter = _NoStreams()
+    stream_router: StreamRouter = NO_STREAMS
     stream_routes: Mapping[str, StreamRoute] = field(default_factory=dict)

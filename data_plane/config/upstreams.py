@@ -1,7 +1,7 @@
 """Upstreams, each compiled once and shared by all that name it.
 
 The law: as long as an upstream says the same it is the same object with the same balancer, whoever was rewritten around
-it. An upstream is known by where it is written: `upstream/ID`, or inline `route/ID` and `service/ID`.
+it. An upstream is known by where it is written: `upstream/ID`, or inline `route/ID`, `stream_route/ID` and `service/ID`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data_plane.balance.round_robin import SmoothRoundRobin
-from data_plane.config.snapshot import KeepalivePool, Node, PassHost, Timeouts, Upstream
+from data_plane.config.snapshot import STREAM_IDLE_SECONDS, KeepalivePool, Node, PassHost, Scheme, Timeouts, Upstream
 from shared.schema.common import TimeoutSpec
 from shared.schema.upstream import DEFAULT_PORTS, Server, UpstreamSpec
 
@@ -23,6 +23,9 @@ class _Content:
     upstream_host: bytes
     timeouts: Timeouts
     keepalive_pool: KeepalivePool
+    scheme: Scheme
+    stream_idle: float
+    tls_verify: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,14 @@ def timeouts(spec: TimeoutSpec | None, otherwise: Timeouts) -> Timeouts:
 def _content(spec: UpstreamSpec) -> _Content:
     pool = spec.keepalive_pool
     return _Content(
-        nodes=tuple(_node(server, DEFAULT_PORTS[spec.scheme]) for server in spec.servers),
+        nodes=tuple(_node(server, DEFAULT_PORTS.get(spec.scheme, 0)) for server in spec.servers),
         pass_host=spec.pass_host,
         upstream_host=(spec.upstream_host or "").encode(),
         timeouts=timeouts(spec.timeout, Timeouts()),
         keepalive_pool=KeepalivePool(pool.size, pool.idle_timeout, pool.requests),
+        scheme=spec.scheme,
+        stream_idle=STREAM_IDLE_SECONDS if spec.timeout is None else spec.timeout.read,
+        tls_verify=spec.tls is not None and spec.tls.verify,
     )
 
 
@@ -76,8 +82,11 @@ def _upstream(name: str, content: _Content) -> Upstream:
     return Upstream(
         name=name,
         picker=SmoothRoundRobin(content.nodes),
+        scheme=content.scheme,
         pass_host=content.pass_host,
         upstream_host=content.upstream_host,
         timeouts=content.timeouts,
         keepalive_pool=content.keepalive_pool,
+        stream_idle=content.stream_idle,
+        tls_verify=content.tls_verify,
     )

@@ -46,6 +46,7 @@ _ROWS: dict[str, tuple[int, str]] = {
     "plugin_missing": (503, "plugin not available"),
     "upstream_missing": (503, "missing upstream configuration"),
     "upstream_not_found": (502, "upstream not found"),
+    "upstream_not_http": (503, "the upstream does not speak HTTP"),
     "no_nodes": (503, "no upstream node available"),
     # What the upstream did.
     "upstream_connect_failed": (502, "cannot connect to upstream"),

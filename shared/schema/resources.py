@@ -22,12 +22,14 @@ from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
+from shared.schema.stream_route import StreamRouteSpec
 from shared.schema.upstream import UpstreamSpec
 from shared.schema.wasm_plugin import WasmPluginSpec
 
 Verb = Literal["GET", "PUT", "POST", "PATCH", "DELETE"]
 ALL_VERBS: frozenset[Verb] = frozenset({"GET", "PUT", "POST", "PATCH", "DELETE"})
 NO_POST: frozenset[Verb] = ALL_VERBS - {"POST"}
+NO_PATCH: frozenset[Verb] = ALL_VERBS - {"PATCH"}
 
 # What the Admin API adds to a stored document; no part of the resource itself.
 TIMESTAMPS = ("create_time", "update_time")
@@ -62,6 +64,14 @@ RESOURCES: dict[Kind, Resource] = {
         Resource("upstreams", "upstream", UpstreamSpec),
         Resource("plugin_configs", "plugin_config", PluginConfigSpec, NO_POST, has_plugins=True),
         Resource("global_rules", "global_rule", GlobalRuleSpec, NO_POST, has_plugins=True),
+        Resource(
+            "stream_routes",
+            "stream_route",
+            StreamRouteSpec,
+            NO_PATCH,
+            references={"upstream_id": "upstreams", "service_id": "services"},
+            has_plugins=True,
+        ),
         Resource("wasm_plugins", "wasm_plugin", WasmPluginSpec, NO_POST),
     )
 }
@@ -91,6 +101,8 @@ def parse_stored(kind: Literal["upstreams"], data: bytes) -> UpstreamSpec: ...
 def parse_stored(kind: Literal["plugin_configs"], data: bytes) -> PluginConfigSpec: ...
 @overload
 def parse_stored(kind: Literal["global_rules"], data: bytes) -> GlobalRuleSpec: ...
+@overload
+def parse_stored(kind: Literal["stream_routes"], data: bytes) -> StreamRouteSpec: ...
 @overload
 def parse_stored(kind: Literal["wasm_plugins"], data: bytes) -> WasmPluginSpec: ...
 @overload

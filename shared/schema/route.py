@@ -81,6 +81,8 @@ class RouteSpec(Described):
             raise _refuse(
                 'object matches none of the required: ["plugins"] or ["upstream"] or ["upstream_id"] or ["service_id"]'
             )
+        if self.upstream is not None and self.upstream.scheme != "http":
+            raise _refuse(f'property "upstream" validation failed: scheme {self.upstream.scheme} is for stream_routes only')
         return self
 
     @property

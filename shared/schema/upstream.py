@@ -13,10 +13,15 @@ from pydantic_core import PydanticCustomError
 from shared.schema.common import MAX_INT, MAX_SECONDS, Array, Described, Maybe, NotYet, Spec, TimeoutSpec, later
 from shared.schema.hosts import Address, Host, split_address
 
+# Schemes of streams have none.
 DEFAULT_PORTS = {"http": 80}
 
 Weight = Annotated[int, Field(ge=0, le=MAX_INT)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _refuse(text: str) -> PydanticCustomError:
+    return PydanticCustomError("upstream", "{text}", {"text": text})
 
 
 class Server(NamedTuple):
@@ -33,6 +38,15 @@ class NodeSpec(Spec):
     weight: Weight
     priority: Literal[0] = 0
     metadata: NotYet = None
+
+
+class TlsSpec(Spec):
+    """How the gateway speaks TLS to a server; APISIX as well believes its certificate unless it is told to look."""
+
+    verify: bool = False
+    client_cert: NotYet = None
+    client_key: NotYet = None
+    client_cert_id: NotYet = None
 
 
 class KeepalivePoolSpec(Spec):
@@ -54,7 +68,7 @@ Nodes = Annotated[
 class UpstreamSpec(Described):
     nodes: Nodes
     type: Annotated[Literal["roundrobin"], later("chash", "least_conn", "ewma")] = "roundrobin"
-    scheme: Annotated[Literal["http"], later("https", "grpc", "grpcs", "tcp", "tls", "udp", "kafka")] = "http"
+    scheme: Annotated[Literal["http", "tcp", "tls"], later("https", "grpc", "grpcs", "udp", "kafka")] = "http"
     pass_host: Literal["pass", "node", "rewrite"] = "pass"
     upstream_host: Maybe[Address] = None
     timeout: Maybe[TimeoutSpec] = None
@@ -64,7 +78,7 @@ class UpstreamSpec(Described):
     key: NotYet = None
     retries: NotYet = None
     retry_timeout: NotYet = None
-    tls: NotYet = None
+    tls: Maybe[TlsSpec] = None
     checks: NotYet = None
     service_name: NotYet = None
     discovery_type: NotYet = None
@@ -73,8 +87,17 @@ class UpstreamSpec(Described):
     @model_validator(mode="after")
     def _rewrite_needs_a_host(self) -> Self:
         if self.pass_host == "rewrite" and self.upstream_host is None:
-            text = "`upstream_host` can't be empty when `pass_host` is `rewrite`"
-            raise PydanticCustomError("upstream_host", "{text}", {"text": text})
+            raise _refuse("`upstream_host` can't be empty when `pass_host` is `rewrite`")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_scheme(self) -> Self:
+        if self.tls is not None and self.scheme != "tls":
+            raise _refuse(f"`tls` needs `scheme` tls, got {self.scheme}")
+        if self.scheme not in DEFAULT_PORTS:
+            for server in self._servers():
+                if not server.port:
+                    raise _refuse(f'node "{server.host}" needs a port: scheme {self.scheme} has no default')
         return self
 
     @property
@@ -83,7 +106,7 @@ class UpstreamSpec(Described):
         return tuple(self._servers())
 
     def _servers(self) -> list[Server]:
-        default = DEFAULT_PORTS[self.scheme]
+        default = DEFAULT_PORTS.get(self.scheme, 0)
         if isinstance(self.nodes, dict):
             pairs = ((split_address(address), weight) for address, weight in self.nodes.items())
             return [Server(host, port or default, weight) for (host, port), weight in pairs]

@@ -1,0 +1,62 @@
+"""Stream routes: which TCP connections, through which plugins, to which upstream.
+
+The law: what a route does not name it does not ask for; a route without any condition takes every connection that no other
+route takes. A `sni` is only ever seen on a listener that looks for it (`tls://`).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.schema.common import Described, Maybe, NotYet, Plugins, ReferenceId
+from shared.schema.hosts import HostPattern
+from shared.schema.upstream import Port, UpstreamSpec
+
+Network = IPv4Network | IPv6Network
+
+
+def _refuse(text: str) -> PydanticCustomError:
+    return PydanticCustomError("stream_route", "{text}", {"text": text})
+
+
+def parse_network(text: str) -> Network:
+    """An address is a network of one. Raises ValueError with the reason."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f'invalid address "{text}": expected an IPv4 or IPv6 address, or one with a prefix length') from error
+
+
+def _addresses(value: str) -> str:
+    try:
+        parse_network(value)
+    except ValueError as error:
+        raise _refuse(str(error)) from error
+    return value
+
+
+# No address with its prefix length is longer.
+Addresses = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_addresses)]
+
+
+class StreamRouteSpec(Described):
+    remote_addr: Maybe[Addresses] = None
+    server_addr: Maybe[Addresses] = None
+    server_port: Maybe[Port] = None
+    sni: Maybe[HostPattern] = None
+    plugins: Maybe[Plugins] = None
+    service_id: Maybe[ReferenceId] = None
+    upstream: Maybe[UpstreamSpec] = None
+    upstream_id: Maybe[ReferenceId] = None
+
+    protocol: NotYet = None
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Self:
+        if self.upstream is None and self.upstream_id is None and self.service_id is None:
+            raise _refuse('object matches none of the required: ["upstream"] or ["upstream_id"] or ["service_id"]')
+        return self
