@@ -8,9 +8,6 @@ a failed VM get no further callbacks.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from shared.proxy_wasm import pairs
 from shared.proxy_wasm.abi import AbiVersion, Direction, Effect, LogLevel, MapType
@@ -19,10 +16,11 @@ from shared.proxy_wasm.contexts import ContextIds, StreamIds
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import GuestTrap, PluginRefused, VmFailed
 from shared.proxy_wasm.instance import GuestModule, Instance
-from shared.proxy_wasm.limits import Limits
+from shared.proxy_wasm.interface import StreamOwner as StreamOwner
+from shared.proxy_wasm.interface import VmObserver as VmObserver
+from shared.proxy_wasm.interface import VmSettings as VmSettings
 from shared.proxy_wasm.operations import Operations
 from shared.proxy_wasm.outcome import Outcome, SentReply
-from shared.proxy_wasm.properties import StreamFacts
 from shared.proxy_wasm.services import SharedServices
 from shared.proxy_wasm.trace.transcript import Transcript
 
@@ -35,42 +33,6 @@ _RESULT_OUT_OFFSET = 8
 
 _MASK = 0xFFFFFFFF
 NO_GRPC_STATUS = _MASK
-
-
-@dataclass(frozen=True, slots=True)
-class VmSettings:
-    """`log_level` is the lowest level that reaches the observer."""
-
-    plugin_name: str
-    limits: Limits = Limits()
-    vm_configuration: bytes = b""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    log_level: LogLevel = LogLevel.INFO
-
-
-class StreamOwner(Protocol):
-    """Whoever drives a stream through its plugins."""
-
-    @property
-    def facts(self) -> StreamFacts: ...
-
-    def plugin_properties(self) -> dict[bytes, bytes]:
-        """What plugins have set with proxy_set_property on this request, by path; shared by all of them."""
-
-
-class VmObserver(Protocol):
-    """Whoever owns the VM. Nothing here may call back into the VM."""
-
-    def log(self, level: LogLevel, context_id: int, message: str) -> None: ...
-
-    def effects(self, stream: HttpContext, outcome: Outcome) -> None:
-        """Another context's callback acted on this stream: perform it after the current call."""
-
-    def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
-        """0: no ticks; also told when the context is gone."""
-
-    def done(self, plugin_context: PluginContext) -> None:
-        """The plugin called proxy_done on a context whose on_done had answered false: delete it now."""
 
 
 class PluginContext:
