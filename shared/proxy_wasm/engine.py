@@ -21,6 +21,7 @@ from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.inspect import inspect
 from shared.proxy_wasm.instance import GuestModule, HostPort, Instance
 from shared.proxy_wasm.start_section import expose_start
+from shared.proxy_wasm.trace.transcript import Transcript
 from shared.proxy_wasm.watchdog import Watchdog
 
 # Deep recursion is a trap in under a millisecond with this stack; wasmtime's own default.
@@ -82,11 +83,15 @@ class Engine:
         entries, glue = (wasmtime.Module(self._engine, text) for text in (jump.wat, link.glue(links, report.allocator)))
         return GuestModule(module, version, functions, report.allocator, start, jump, entries, links, glue)
 
-    def instantiate(self, guest: GuestModule, host: HostPort, memory_bytes: int) -> Instance:
-        """Nothing of the guest runs yet. Raises EngineError when it does not link or fit."""
+    def instantiate(
+        self, guest: GuestModule, host: HostPort, memory_bytes: int, transcript: Transcript | None = None
+    ) -> Instance:
+        """Nothing of the guest runs yet. Raises EngineError when it does not link or fit. With a transcript it is traced."""
         self.watchdog.start()
         self.rearm()
-        instance = Instance(self._engine, self._core, guest, host, memory_bytes, self.watchdog, self.rearm, raw=self.raw)
+        instance = Instance(
+            self._engine, self._core, guest, host, memory_bytes, self.watchdog, self.rearm, raw=self.raw, transcript=transcript
+        )
         self._instances.add(instance)
         return instance
 

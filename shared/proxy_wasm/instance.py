@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from shared.proxy_wasm import link
 from shared.proxy_wasm.abi import AbiVersion
 from shared.proxy_wasm.calls import CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES, PAGE, Core, public_call
 from shared.proxy_wasm.failures import EngineError, first_line
+from shared.proxy_wasm.tap import Taps
+from shared.proxy_wasm.trace.transcript import Transcript
 from shared.proxy_wasm.watchdog import Watchdog
 
 # All tables of a Store hold at most 8 times as many function references, 16 MiB; a large Go program has 30,000 functions.
@@ -67,13 +69,17 @@ class Instance:
         rearm: Callable[[], None],
         *,
         raw: bool,
+        transcript: Transcript | None = None,
     ) -> None:
         self._watchdog = watchdog
         self._rearm = rearm
         self._closed = False
         self._store = wasmtime.Store(wasm_engine)
         memory_size = max(memory_bytes, CORE_INITIAL_PAGES * PAGE)
-        self._store.set_limits(memory_size, MAX_TABLE_ELEMENTS, instances=4, tables=8, memories=2)
+        instances = 4 if transcript is None else 6
+        self._store.set_limits(memory_size, MAX_TABLE_ELEMENTS, instances=instances, tables=8, memories=2)
+        self._transcript = transcript
+        self._taps = None if transcript is None else Taps(wasm_engine, self._store, transcript)
         self.arm()
         try:
             exports = self._link(core, guest, host)
@@ -94,7 +100,10 @@ class Instance:
     def _link(self, core: wasmtime.Module, guest: GuestModule, host: HostPort) -> InstanceExports:
         store, jump, links = self._store, guest.jump, guest.links
         entries = wasmtime.Instance(store, guest.entries, []).exports(store)
-        self._guest = wasmtime.Instance(store, guest.module, [entries[name] for name in jump.exports]).exports(store)
+        answers: list[Extern] = [entries[name] for name in jump.exports]
+        if self._taps is not None:
+            answers = [*self._taps.host_calls(guest.module, _functions(answers))]
+        self._guest = wasmtime.Instance(store, guest.module, answers).exports(store)
         self._start, self._functions = guest.start, guest.functions
         self.callbacks = frozenset(name for name, kind in links.items() if kind != "stub")
         memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES)))
@@ -106,6 +115,8 @@ class Instance:
             provided["glue", name] = export
         for name in (n for n, kind in links.items() if kind == "guest"):
             provided["glue", name] = self._guest[name]
+        if self._taps is not None:
+            self._tap_callbacks(provided)
         provided["env", "memory"] = memory
         exports = wasmtime.Instance(store, core, [provided[i.module, i.name or ""] for i in core.imports]).exports(store)
         table = entries["table"]
@@ -113,6 +124,24 @@ class Instance:
         for slot, name in enumerate(jump.table):
             table.set(store, slot, exports[name])
         return exports
+
+    def _tap_callbacks(self, provided: dict[tuple[str, str], Extern]) -> None:
+        """The stubs of what the guest does not export are none of its callbacks."""
+        assert self._taps is not None
+        assert self._transcript is not None
+        names = sorted(self.callbacks)
+        targets = dict(zip(names, _functions([provided["glue", name] for name in names]), strict=True))
+        for name, function in self._taps.callbacks(targets).items():
+            provided["glue", name] = function
+        self._transcript.bind(self.read_guest, time.perf_counter_ns, self._watchdog.excuse)
+
+    def read_guest(self, address: int, size: int) -> bytes | None:
+        """None out of range."""
+        memory = self._guest["memory"]
+        assert isinstance(memory, wasmtime.Memory)
+        if address + size > memory.data_len(self._store):
+            return None
+        return bytes(memory.read(self._store, address, address + size))
 
     def _host_functions(self, host: HostPort) -> dict[tuple[str, str], Extern]:
         """Functions that the core imports from Python."""
@@ -152,8 +181,17 @@ class Instance:
         watchdog = self._watchdog
         if watchdog.fired:
             self._rearm()
+        transcript = self._transcript
+        if transcript is not None:
+            transcript.enter_callback(name, arguments)
         watchdog.entries += 1
         try:
             public_call(self._store, function, *arguments)
         finally:
             watchdog.entries += 1
+        if transcript is not None:
+            transcript.leave(None)
+
+
+def _functions(externs: Sequence[Extern]) -> list[wasmtime.Func]:
+    return [extern for extern in externs if isinstance(extern, wasmtime.Func)]

@@ -62,6 +62,10 @@ class Watchdog:
             gc.callbacks.remove(self._collected)
             self._thread = None
 
+    def excuse(self, seconds: float) -> None:
+        """The watched thread has used this time for something that is not the plugin's."""
+        self._excused += seconds
+
     def _collected(self, phase: str, info: dict[str, int]) -> None:
         if not self.entries & 1 or threading.get_ident() != self._watched:
             return

@@ -39,7 +39,7 @@ PURE = (
     "shared.proxy_wasm",
 )
 # The engine's files, and nobody else, know wasmtime.
-ENGINE = ("shared.proxy_wasm.engine", "shared.proxy_wasm.instance", "shared.proxy_wasm.calls")
+ENGINE = tuple(f"shared.proxy_wasm.{name}" for name in ("engine", "instance", "calls", "tap"))
 # What the workers of a host share lies in LMDB; a thread watches the CPU clock; the compiler runs when the core is built.
 STATE = ("shared.proxy_wasm.state",)
 IMPURE_BY_PURPOSE = (*ENGINE, *STATE, "shared.proxy_wasm.watchdog", "shared.proxy_wasm.core_build")
