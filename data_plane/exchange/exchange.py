@@ -54,17 +54,16 @@ class Exchange(Sending):
         """The head has arrived, with the first bytes of the body; `eos` when that is all of it."""
         self.request_done = eos
         head = self.head
-        opened = head.open + self.client.forwarding.lines(head.authority, head.forwarded_for)
         if body or not eos:
-            self._outgoing = Outgoing(head.framing, rewritten=False)
+            self._outgoing = Outgoing(head.fields.framing, rewritten=False)
             self._outgoing.add(body, eos)
-        self._send(opened)
+        self._send(head.open)
         if not eos:
             self._answer_expectation(body)
 
     def _answer_expectation(self, body: bytes) -> None:
         """Tell a client that waits for it to go on, once it is clear that the body will be read."""
-        if self.head.expects_continue and not body and not self.request_done and self.state <= WAITING:
+        if self.head.fields.expects_continue and not body and not self.request_done and self.state <= WAITING:
             self.client.send(CONTINUE)
 
     def request_body(self, data: bytes, eos: bool) -> None:
@@ -140,13 +139,14 @@ class Exchange(Sending):
         `length` may be CHUNKED or UNTIL_CLOSE; `framing` is the line that says a length.
         """
         request = self.head
-        keep_alive = request.keep_alive and self.request_done and not self.serving.draining
+        fields = request.fields
+        keep_alive = fields.keep_alive and self.request_done and not self.serving.draining
         if status in BODILESS or request.method == b"HEAD":
             data = b""
             if length < 0 or status == 204:
                 framing = b""
         elif length < 0:
-            if request.minor_version == 1:
+            if fields.minor_version == 1:
                 framing = CHUNKED_LINE
                 self._chunked = True
                 data = chunk(data, eos)
@@ -155,7 +155,7 @@ class Exchange(Sending):
                 keep_alive = False
         if not keep_alive:
             framing += CLOSE_LINE
-        elif request.minor_version == 0:
+        elif fields.minor_version == 0:
             framing += KEEP_ALIVE_LINE
         self.serving.counters.responses[status // 100] += 1
         data = b"".join((head, framing, b"\r\n", data))

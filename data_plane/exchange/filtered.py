@@ -75,13 +75,12 @@ class FilteredExchange(Exchange):
         self.request_done = eos
         self.request_bytes = len(body)
         head = self.head
-        opened = head.open + self.client.forwarding.lines(head.authority, head.forwarded_for)
         chain = self._chain
         head_is_all = eos and not body
         if not head_is_all:
-            self._outgoing = Outgoing(head.framing, chain.reads_request_body)
+            self._outgoing = Outgoing(head.fields.framing, chain.reads_request_body)
         self._depth += 1
-        chain.request_head(opened, head.framing, head_is_all)
+        chain.request_head(head.open, head.fields.framing, head_is_all)
         if body and self.state < RESPONDING:
             chain.request_body(body, eos)
         self._leave()

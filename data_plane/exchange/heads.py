@@ -51,8 +51,8 @@ class HeadExchange(FilteredExchange):
         stream = self._stream
         if stream is not None:
             head = self.head
-            opened = head.open + self.client.forwarding.lines(head.authority, head.forwarded_for)
-            passed = stream.request_head(opened + head.framing, True)
+            opened = head.open
+            passed = stream.request_head(opened + head.fields.framing, True)
             if passed is not None:
                 self.request_done = True
                 self._send(passed or opened)

@@ -31,7 +31,7 @@ class ExchangeInfo:
 
     @property
     def protocol(self) -> str:
-        return "HTTP/1.1" if self._exchange.head.minor_version == 1 else "HTTP/1.0"
+        return "HTTP/1.1" if self._exchange.head.fields.minor_version == 1 else "HTTP/1.0"
 
     @property
     def upstream_address(self) -> tuple[str, int] | None:

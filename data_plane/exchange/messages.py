@@ -6,47 +6,65 @@ receiver could take for framing is in it; `framing` is the one framing line, in 
 
 from __future__ import annotations
 
+from copy import copy
+
 CHUNKED = -1
 UNTIL_CLOSE = -2
 
 
-class RequestHead:
-    """A request as the client meant it.
+class RequestFields:
+    """What a request's field lines say. Requests of one connection that repeat their field lines share it.
 
-    `path` is normalised, and is what the target in `open` says: what is routed is what is forwarded. `authority` is the Host
-    as sent, `host` its name in lower case without port; both are empty for HTTP/1.0 without Host. `length` is that of the
-    body, 0 for none, or CHUNKED; `forwarded_for` is the X-Forwarded-For that came with it.
+    `raw` is the lines as they came, from the CR LF before the first; `lines` are those to send, the gateway's own included.
+    `authority` is the Host as sent, `host` its name in lower case without port; both are empty for HTTP/1.0 without Host.
+    `length` is that of the body, 0 for none, or CHUNKED.
     """
 
     __slots__ = (
         "authority",
         "expects_continue",
-        "forwarded_for",
         "framing",
         "host",
         "keep_alive",
         "length",
-        "method",
+        "lines",
         "minor_version",
-        "open",
-        "path",
+        "raw",
     )
 
-    def __init__(self, method: bytes, path: bytes, authority: bytes, host: bytes, minor_version: int, opened: bytes) -> None:
-        self.method = method
-        self.path = path
+    def __init__(self, raw: bytes, minor_version: int, authority: bytes, host: bytes, lines: bytes) -> None:
+        self.raw = raw
+        self.minor_version = minor_version
         self.authority = authority
         self.host = host
-        self.minor_version = minor_version
-        self.open = opened
+        self.lines = lines
         self.keep_alive = minor_version == 1
         self.length = 0
         self.framing = b""
-        self.forwarded_for = b""
         self.expects_continue = False
 
+
+class RequestHead:
+    """A request as the client meant it.
+
+    `path` is normalised, and is what the target in `open` says: what is routed is what is forwarded.
+    """
+
+    __slots__ = ("fields", "method", "open", "path")
+
+    def __init__(self, method: bytes, path: bytes, opened: bytes, fields: RequestFields) -> None:
+        self.method = method
+        self.path = path
+        self.open = opened
+        self.fields = fields
+
     def __repr__(self) -> str:
-        return f"<RequestHead {self.method!r} {self.path!r} host={self.authority!r} length={self.length}>"
+        return f"<RequestHead {self.method!r} {self.path!r} host={self.fields.authority!r} length={self.fields.length}>"
+
+    def close_after(self) -> None:
+        """Whatever the client wants, this request is the last of its connection."""
+        self.fields = copy(self.fields)
+        self.fields.keep_alive = False
 
 
 class ResponseHead:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def open_exchange(serving: Serving, client: ClientPort, head: RequestHead) -> Exchange:
     """The exchange of a request, on the snapshot of now."""
     snapshot = serving.snapshot
-    route = snapshot.router.match(head.method, head.host, head.path)
+    route = snapshot.router.match(head.method, head.fields.host, head.path)
     if route is None:
         if snapshot.global_bindings:
             return FilteredExchange(serving, client, head, None, snapshot.global_bindings)
         return Exchange(serving, client, head, None)
     if route.bindings and route.problem not in PROBLEMS_BEFORE_PLUGINS:
-        kind = FilteredExchange if head.length else HeadExchange
+        kind = FilteredExchange if head.fields.length else HeadExchange
         return kind(serving, client, head, route, route.bindings)
     return Exchange(serving, client, head, route)

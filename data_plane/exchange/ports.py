@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Node, Snapshot, Timeouts, Upstream
-    from data_plane.exchange.forwarded import Forwarding
     from data_plane.exchange.sending import Sending
     from data_plane.observe.counters import Counters
     from data_plane.plugins.interface import PluginRuntime
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 class ClientPort(Protocol):
     """The connection to the client."""
 
-    forwarding: Forwarding
     client_address: tuple[str, int]
     local_address: tuple[str, int]
     connection_id: int

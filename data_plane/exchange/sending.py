@@ -140,14 +140,14 @@ class Sending:
             self._fail("no_nodes")
             return
         request = self.head
-        if upstream.pass_host != "pass" or not request.authority:
+        if upstream.pass_host != "pass" or not request.fields.authority:
             head = self._address(head, upstream, node)
         outgoing = self._outgoing
         if outgoing is None:
-            self._wire = head + request.framing + b"\r\n"
+            self._wire = head + request.fields.framing + b"\r\n"
         else:
             outgoing.begin(head)
-        conn = self.serving.pool.take(node, request.length != 0 or request.method not in IDEMPOTENT)
+        conn = self.serving.pool.take(node, request.fields.length != 0 or request.method not in IDEMPOTENT)
         if conn is None:
             self._connect(node, upstream)
         elif outgoing is None:

@@ -12,12 +12,12 @@ import socket
 import time
 from typing import TYPE_CHECKING, cast
 
-from data_plane.exchange.forwarded import Forwarding
 from data_plane.exchange.framing import CLOSE_LINE, length_line
 from data_plane.exchange.messages import RequestHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
 from data_plane.http import limits
+from data_plane.http.forwarded import Forwarding
 from data_plane.http.reading import CHUNKS, CLOSED, HEAD, LENGTH, LINGER, WAIT, RequestReader
 from data_plane.http.timers import Deadline
 
@@ -50,7 +50,6 @@ class ClientConnection(RequestReader):
         "_transport",
         "client_address",
         "connection_id",
-        "forwarding",
         "local_address",
     )
 
@@ -68,7 +67,6 @@ class ClientConnection(RequestReader):
         self.connection_id = 0
         self.client_address = ("", 0)
         self.local_address = ("", 0)
-        self.forwarding = Forwarding("", 0)
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.client_address} requests={self._requests} state={self._state}>"
@@ -82,7 +80,7 @@ class ClientConnection(RequestReader):
         local = transport.get_extra_info("sockname") or ("", 0)
         self.client_address = (peer[0], peer[1])
         self.local_address = (local[0], local[1])
-        self.forwarding = Forwarding(peer[0], local[1])
+        self._forwarded = Forwarding(peer[0], local[1]).lines
         self._deadline.set(limits.HEAD_SECONDS)
         self.connection_id = self._gateway.admit(self)
         if not self.connection_id:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 
 from data_plane.exchange.framing import CHUNKED_LINE, length_line
-from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.http.authority import AuthorityError, host_of, same_authority
 from data_plane.http.limits import FIELDS, RESPONSE_FIELDS, TARGET_BYTES
 from data_plane.http.path import PathError, normalise
@@ -39,12 +39,13 @@ def _field_lines(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
 _SPECIAL = _field_lines(_HOP_BY_HOP + _OF_GATEWAY)
 _SPECIAL_OF_RESPONSE = _field_lines(_HOP_BY_HOP)
 
-# The head that most clients send: a path that is normal already (no escape, no empty or dot-led segment, no backslash or
-# parameter), HTTP/1.1, and Host first.
+# The start line that most clients send: HTTP/1.1, and a path that is normal already (no escape, no empty or dot-led segment, no
+# backslash or parameter).
 _PLAIN = re.compile(
     rb"(?!CONNECT )([A-Z-]+) (?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?)(?:\?[!-\"$-~]*)?"
-    rb" HTTP/1\.1\r\nHost: ([!-~]+)(?=\r\n)"
+    rb" HTTP/1\.1(?=\r\n)"
 )
+_HOST_LINE = re.compile(rb"\r\nHost: ([!-~]+)(?=\r\n)")
 _LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])(?=\r\n)")
 _ORIGIN = re.compile(rb"(/[!-\"$->@-~]*)(\?[!-\"$-~]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[!-\"$->@-~]*)?(\?[!-\"$-~]*)?", re.IGNORECASE)
@@ -57,8 +58,11 @@ _STATUS_LINES = {b"HTTP/1.1 %d " % status: status for status in range(100, 1000)
 LENGTH_DIGITS = 19
 
 
-# A head of this size has neither too many fields (of 4 bytes at least, line end included) nor too long a target.
-SMALL_HEAD = FIELDS * 4
+# What a gateway adds to a request with this authority and this X-Forwarded-For.
+ForwardedLines = Callable[[bytes, bytes], bytes]
+
+# Stands for the field lines of no request.
+NO_FIELDS = RequestFields(b"", 1, b"", b"", b"")
 
 
 class HeadError(ValueError):
@@ -69,23 +73,38 @@ class HeadError(ValueError):
         self.kind = kind
 
 
-def parse_request(head: bytes) -> RequestHead:
-    """`head` is the raw head up to and with the last field's CR LF; raises HeadError."""
+def _nothing_forwarded(authority: bytes, received_for: bytes) -> bytes:
+    return b""
+
+
+def parse_request(head: bytes, known: RequestFields = NO_FIELDS, forwarded: ForwardedLines = _nothing_forwarded) -> RequestHead:
+    """`head` is the raw head up to and with the last field's CR LF; raises HeadError.
+
+    `known` are the fields of the request before it on its connection, which most clients repeat word for word.
+    """
     plain = _PLAIN.match(head)
-    if plain is None or (len(head) > SMALL_HEAD and (len(head) > TARGET_BYTES or head.count(b"\r\n") > FIELDS)):
-        return _parse_in_full(head)
-    method, path, authority = plain.groups()
-    if _SPECIAL.search(head, plain.end()) is None:
-        # Nothing is to be taken out: the head as it came is the open head.
-        try:
-            return RequestHead(method, path, authority, host_of(authority), 1, head)
-        except AuthorityError as error:
-            raise HeadError("bad_host") from error
-    line = head[: plain.start(3) - len(b"\r\nHost: ")]
-    return _assemble(method, line, path, b"", 1, _SPECIAL.split(head), len(line))
+    if plain is None or plain.end() > TARGET_BYTES:
+        return _parse_in_full(head, forwarded)
+    method, path = plain.groups()
+    end = plain.end()
+    raw = head[end:]
+    if raw != known.raw:
+        known = _plain_fields(raw, forwarded)
+    return RequestHead(method, path, head[:end] + known.lines, known)
 
 
-def _parse_in_full(head: bytes) -> RequestHead:
+def _plain_fields(raw: bytes, forwarded: ForwardedLines) -> RequestFields:
+    """Those of a request whose start line is plain."""
+    first = _SPECIAL.search(raw)
+    host = first and _HOST_LINE.match(raw, first.start())
+    if host is None or _SPECIAL.search(raw, host.end()) is not None or raw.count(b"\r\n") - 1 > FIELDS:
+        return _fields(raw, b"", 1, forwarded)
+    # Nothing is to be taken out.
+    authority = host[1]
+    return RequestFields(raw, 1, authority, _host(authority), raw + forwarded(authority, b""))
+
+
+def _parse_in_full(head: bytes, forwarded: ForwardedLines) -> RequestHead:
     line = _LINE.match(head)
     if line is None:
         raise HeadError("bad_request")
@@ -94,37 +113,37 @@ def _parse_in_full(head: bytes) -> RequestHead:
         raise HeadError("version_unknown")
     if len(target) > TARGET_BYTES:
         raise HeadError("target_too_long")
-    # The start line's CR LF is counted as well.
-    if head.count(b"\r\n") - 1 > FIELDS:
-        raise HeadError("head_too_large")
     if method == b"CONNECT":
         raise HeadError("method_refused")
     target, path, named = _target(method, target)
-    start_line = b"%b %b HTTP/1.1" % (method, target)
-    return _assemble(method, start_line, path, named, 1 if minor == b"1" else 0, _SPECIAL.split(head), line.end())
+    fields = _fields(head[line.end() :], named, 1 if minor == b"1" else 0, forwarded)
+    return RequestHead(method, path, b"%b %b HTTP/1.1%b" % (method, target, fields.lines), fields)
 
 
-def _assemble(
-    method: bytes, start_line: bytes, path: bytes, named: bytes, minor: int, parts: list[bytes], line_end: int
-) -> RequestHead:
-    """The request from the parts of its head (text, name, value, text, name, value ... text), its start line replaced."""
+def _fields(raw: bytes, named: bytes, minor: int, forwarded: ForwardedLines) -> RequestFields:
+    """`named` is the authority of an absolute target."""
+    # The start line's CR LF is counted as well.
+    if raw.count(b"\r\n") - 1 > FIELDS:
+        raise HeadError("head_too_large")
+    # Text, name, value, text, name, value ... text.
+    parts = _SPECIAL.split(raw)
     special: dict[bytes, list[bytes]] = {}
     for index in range(1, len(parts), 3):
         special.setdefault(parts[index].lower(), []).append(parts[index + 1].rstrip(b" \t"))
     authority = _authority(special.pop(b"host", None), named, minor)
-    host = _host(authority) if authority else b""
-    parts[0] = parts[0][line_end:]
-    fields = b"".join(parts[::3])
+    lines = b"".join(parts[::3])
     keep_alive = minor == 1
     connection = special.pop(b"connection", None)
     if connection is not None:
-        keep_alive, fields = _connection(connection, minor, fields)
+        keep_alive, lines = _connection(connection, minor, lines)
     host_line = b"\r\nHost: " + authority if authority else b""
-    request = RequestHead(method, path, authority, host, minor, b"".join((start_line, host_line, fields)))
-    request.keep_alive = keep_alive
+    forwarded_for = b", ".join(value for value in special.get(b"x-forwarded-for", ()) if value)
+    lines = b"".join((host_line, lines, forwarded(authority, forwarded_for)))
+    fields = RequestFields(b"" if named or minor == 0 else raw, minor, authority, _host(authority) if authority else b"", lines)
+    fields.keep_alive = keep_alive
     if special:
-        _apply_special(request, special)
-    return request
+        _apply_special(fields, special)
+    return fields
 
 
 def _target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes]:
@@ -172,26 +191,23 @@ def _authority(hosts: list[bytes] | None, named: bytes, minor: int) -> bytes:
     return hosts[0]
 
 
-def _apply_special(request: RequestHead, special: dict[bytes, list[bytes]]) -> None:
+def _apply_special(fields: RequestFields, special: dict[bytes, list[bytes]]) -> None:
     codings = special.get(b"transfer-encoding")
     lengths = special.get(b"content-length")
     if codings is not None:
-        if lengths is not None or request.minor_version == 0:
+        if lengths is not None or fields.minor_version == 0:
             raise HeadError("bad_framing")
         if len(codings) != 1 or codings[0].lower() != b"chunked":
             raise HeadError("coding_unknown")
-        request.length = CHUNKED
-        request.framing = CHUNKED_LINE
+        fields.length = CHUNKED
+        fields.framing = CHUNKED_LINE
     elif lengths is not None:
-        request.length = _content_length(lengths)
-        request.framing = length_line(request.length)
-    forwarded = special.get(b"x-forwarded-for")
-    if forwarded is not None:
-        request.forwarded_for = b", ".join(value for value in forwarded if value)
-    if b"expect" in special and request.minor_version == 1:
+        fields.length = _content_length(lengths)
+        fields.framing = length_line(fields.length)
+    if b"expect" in special and fields.minor_version == 1:
         if [value.lower() for value in special[b"expect"]] != [b"100-continue"]:
             raise HeadError("expectation_failed")
-        request.expects_continue = True
+        fields.expects_continue = True
 
 
 def _content_length(values: list[bytes]) -> int:
@@ -216,23 +232,22 @@ def _connection(values: list[bytes], minor: int, fields: bytes) -> tuple[bool, b
 
 def parse_response(head: bytes) -> ResponseHead:
     """`head` as for `parse_request`, of a final response or of one that precedes it (1xx); raises HeadError."""
+    if len(head) > RESPONSE_FIELDS * 4 and head.count(b"\r\n") - 1 > RESPONSE_FIELDS:
+        raise HeadError("upstream_bad_response")
     parts = _SPECIAL_OF_RESPONSE.split(head)
     minor = 1
     status = _STATUS_LINES.get(head[:13])
     if status is None:
         status, minor = _unusual_status_line(head, parts)
-    if len(head) > RESPONSE_FIELDS * 4 and head.count(b"\r\n") - 1 > RESPONSE_FIELDS:
-        raise HeadError("upstream_bad_response")
+    elif len(parts) == 4 or (len(parts) == 7 and parts[5] == b"keep-alive" and parts[4] == b"Connection"):
+        # As most servers write them.
+        value = parts[2]
+        if parts[1] == b"Content-Length" and value.isdigit() and len(value) <= LENGTH_DIGITS:
+            return ResponseHead(status, b"".join(parts[::3]), int(value), b"Content-Length: %b\r\n" % value, True)
     response = ResponseHead(status, b"".join(parts[::3]), UNTIL_CLOSE, b"", minor == 1)
     for index in range(1, len(parts), 3):
         name = parts[index]
-        value = parts[index + 1]
-        # As most servers write them; `_RESPONSE_FIELDS` has the whole rules.
-        if name == b"Content-Length" and response.length == UNTIL_CLOSE and value.isdigit() and len(value) <= LENGTH_DIGITS:
-            response.length = int(value)
-            response.framing = b"Content-Length: " + value + b"\r\n"
-        elif value != b"keep-alive" or name != b"Connection" or minor == 0:
-            _RESPONSE_FIELDS.get(name.lower(), _drop)(response, value.rstrip(b" \t"), minor)
+        _RESPONSE_FIELDS.get(name.lower(), _drop)(response, parts[index + 1].rstrip(b" \t"), minor)
     return response
 
 

@@ -10,10 +10,11 @@ import asyncio
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from data_plane.exchange.messages import RequestHead
+from data_plane.exchange.messages import RequestFields, RequestHead
 from data_plane.http import limits
 from data_plane.http.chunked import ChunkedError, ChunkedReader
-from data_plane.http.head import HeadError, parse_request
+from data_plane.http.forwarded import Forwarding
+from data_plane.http.head import NO_FIELDS, HeadError, parse_request
 from data_plane.http.timers import NEVER, Deadline
 
 _HEAD_END = b"\r\n\r\n"
@@ -30,7 +31,19 @@ MOST_REQUESTS = limits.CONNECTION_REQUESTS - 1
 class RequestReader(asyncio.Protocol):
     """Base of the connection, which says what becomes of what is read."""
 
-    __slots__ = ("_buffer", "_chunks", "_complete", "_deadline", "_fed", "_parser", "_remaining", "_requests", "_state")
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_complete",
+        "_deadline",
+        "_fed",
+        "_forwarded",
+        "_known",
+        "_parser",
+        "_remaining",
+        "_requests",
+        "_state",
+    )
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
@@ -43,6 +56,9 @@ class RequestReader(asyncio.Protocol):
         self._chunks: ChunkedReader | None = None
         self._complete = False
         self._requests = 0
+        # The fields of the last request.
+        self._known: RequestFields = NO_FIELDS
+        self._forwarded = Forwarding("", 0).lines
 
     def _begin(self, request: RequestHead, body: bytes) -> None:
         """A request, and the beginning of its body: all of it in the state WAIT."""
@@ -82,11 +98,12 @@ class RequestReader(asyncio.Protocol):
         self._complete = False
         try:
             self._parser.feed_data(data[fed:end])
-            request = parse_request(data[: end - 2])
+            request = parse_request(data[: end - 2], self._known, self._forwarded)
         except (HttpParserUpgrade, HttpParserError, HeadError) as error:
             self._read_unusual_head(error, data, end)
         else:
-            if request.length or not self._complete or end < len(data) or self._requests >= MOST_REQUESTS:
+            fields = self._known = request.fields
+            if fields.length or not self._complete or end < len(data) or self._requests >= MOST_REQUESTS:
                 self._take(request, data, end)
                 return
             # As `_take` does it: most requests are a head and nothing more.
@@ -135,21 +152,21 @@ class RequestReader(asyncio.Protocol):
         so what follows is HTTP: a new parser, told of the body if there is one.
         """
         try:
-            request = parse_request(data[: end - 2])
+            request = parse_request(data[: end - 2], NO_FIELDS, self._forwarded)
         except HeadError as error:
             self._refuse(error.kind)
             return
         self._parser = HttpRequestParser(self)
-        if request.length > 0:
+        if request.fields.length > 0:
             self._complete = False
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % request.framing)
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % request.fields.framing)
         self._take(request, data, end)
 
     def _take(self, request: RequestHead, data: bytes, end: int) -> None:
         self._requests += 1
         if self._requests > MOST_REQUESTS:
-            request.keep_alive = False
-        length = request.length
+            request.close_after()
+        length = request.fields.length
         body = data[end:]
         try:
             if length == 0:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from data_plane.config.snapshot import Node, PluginBinding, Route, Snapshot, Timeouts, Upstream, WasmPlugin
 from data_plane.exchange.exchange import Exchange
-from data_plane.exchange.forwarded import Forwarding
 from data_plane.exchange.info import ExchangeInfo
-from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.sending import Sending
 from data_plane.observe.counters import Counters
@@ -79,7 +78,6 @@ class Client:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.forwarding = Forwarding("10.0.0.1", 80)
 
     def send(self, data: bytes) -> None:
         self._stage.say("client.send", data)
@@ -211,10 +209,7 @@ class Stage:
         self.exchange: Exchange
 
     def say(self, what: str, data: bytes = b"", note: str = "") -> None:
-        # The lines that say who the client is are the same everywhere, and tested on their own.
-        head, mark, tail = data.partition(b"X-Forwarded-For: 10.0.0.1\r\n")
-        shown = head + (b"XFF" + tail.partition(b"X-Forwarded-Host: t\r\n")[2] if mark else b"")
-        text = shown.decode().replace("\r\n", "|") if len(shown) < 200 else f"{len(shown)} bytes"
+        text = data.decode().replace("\r\n", "|") if len(data) < 200 else f"{len(data)} bytes"
         self.said.append(" ".join(part for part in (what, text, note) if part))
 
     def take(self) -> list[str]:
@@ -250,12 +245,13 @@ class Stage:
         expects: bool = False,
     ) -> list[str]:
         """The request arrives; `length` as declared, `body` is what of it came with the head."""
-        head = RequestHead(method, b"/p", b"t", b"t", minor, b"%b /p HTTP/1.1\r\nHost: t\r\n" % method)
-        head.keep_alive = keep_alive
-        head.length = length
-        head.expects_continue = expects
+        fields = RequestFields(b"\r\n", minor, b"t", b"t", b"\r\nHost: t\r\n")
+        fields.keep_alive = keep_alive
+        fields.length = length
+        fields.expects_continue = expects
+        head = RequestHead(method, b"/p", b"%b /p HTTP/1.1\r\nHost: t\r\n" % method, fields)
         if length:
-            head.framing = b"Content-Length: %d\r\n" % length if length > 0 else b"Transfer-Encoding: chunked\r\n"
+            fields.framing = b"Content-Length: %d\r\n" % length if length > 0 else b"Transfer-Encoding: chunked\r\n"
         self.exchange = open_exchange(self, self.client, head)
         self.exchange.start(body, length == len(body) if eos is None else eos)
         return self.take()

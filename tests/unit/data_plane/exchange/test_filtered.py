@@ -9,8 +9,8 @@ from data_plane.exchange.sending import DONE, HIGH_WATER_BYTES
 from data_plane.plugins.interface import LocalReply
 from tests.support.exchange import Stage
 
-GET = "GET /p HTTP/1.1|Host: t|XFF|"
-POST = "POST /p HTTP/1.1|Host: t|XFF"
+GET = "GET /p HTTP/1.1|Host: t||"
+POST = "POST /p HTTP/1.1|Host: t|"
 DENIED = LocalReply(403, b"no", ((b"x-why", b"because"), (b"Content-Length", b"99"), (b"connection", b"x")))
 DENIED_SENT = "HTTP/1.1 403 Forbidden|x-why: because|Content-Length: 2||no"
 

@@ -7,7 +7,7 @@ from data_plane.exchange.sending import DONE, HIGH_WATER_BYTES
 from data_plane.plugins.interface import LocalReply
 from tests.support.exchange import Stage
 
-GET = "GET /p HTTP/1.1|Host: t|XFF|"
+GET = "GET /p HTTP/1.1|Host: t||"
 REWRITTEN_REQUEST = b"GET /q HTTP/1.1\r\nhost: t\r\n"
 REWRITTEN_RESPONSE = b"HTTP/1.1 201 Made\r\nx: y\r\n"
 
