@@ -55,18 +55,20 @@ Addition = tuple[PathPattern, Candidate[T]]
 class PathTable(Generic[T]):
     """Immutable. `match` is the hot path of every request."""
 
-    __slots__ = ("_exact", "_lengths", "_stems")
+    __slots__ = ("_exact", "_lengths", "_sole", "_stems")
 
     def __init__(
         self,
         exact: dict[bytes, Bucket[T]] | None = None,
         stems: dict[bytes, Groups[T]] | None = None,
         lengths: tuple[int, ...] = (),
+        sole: dict[bytes, T] | None = None,
     ) -> None:
-        """`lengths`: every length that a stem has, descending."""
+        """`lengths`: every length that a stem has, descending; `sole`: of the stems, those of which one pattern takes all."""
         self._exact = exact or {}
         self._stems = stems or {}
         self._lengths = lengths
+        self._sole = sole or {}
 
     def __bool__(self) -> bool:
         return bool(self._exact or self._stems)
@@ -80,7 +82,11 @@ class PathTable(Generic[T]):
         size = len(path)
         for length in self._lengths:
             if length <= size:
-                groups = self._stems.get(path[:length])
+                stem = path[:length]
+                sole = self._sole.get(stem)
+                if sole is not None:
+                    return sole
+                groups = self._stems.get(stem)
                 if groups is not None:
                     found = _first(groups, method, path[length:])
                     if found is not None:
@@ -93,22 +99,24 @@ class PathTable(Generic[T]):
             edits[pattern.stem, pattern.shape, pattern.key].leaving.add(route_id)
         for pattern, candidate in added:
             edits[pattern.stem, pattern.shape, pattern.key].coming.append(candidate)
-        exact, stems = self._exact, self._stems
+        exact, stems, sole = self._exact, self._stems, self._sole
         for (stem, shape, key), edit in edits.items():
             if shape is None:
                 exact = dict(exact) if exact is self._exact else exact
                 _set_or_drop(exact, stem, edit.applied_to(exact.get(stem, ())))
             else:
-                stems = dict(stems) if stems is self._stems else stems
+                if stems is self._stems:
+                    stems, sole = dict(stems), dict(sole)
                 groups = stems.get(stem, {})
                 if groups is self._stems.get(stem):
                     groups = {other: dict(buckets) for other, buckets in groups.items()}
                 _edit_group(groups, shape, key, edit)
                 _set_or_drop(stems, stem, groups)
+                _set_or_drop(sole, stem, _sole(groups))
         lengths = self._lengths
         if stems is not self._stems:
             lengths = tuple(sorted({len(stem) for stem in stems}, reverse=True))
-        return PathTable(exact, stems, lengths)
+        return PathTable(exact, stems, lengths, sole)
 
 
 def _first(groups: Groups[T], method: bytes, rest: bytes) -> Candidate[T] | None:
@@ -126,6 +134,16 @@ def _first(groups: Groups[T], method: bytes, rest: bytes) -> Candidate[T] | None
     return best
 
 
+# A pattern that is its stem and `*`.
+_ANYTHING = Shape((), (), 0)
+
+
+def _sole(groups: Groups[T]) -> T | None:
+    """The target that takes every request behind the stem, when nothing else could come before it."""
+    best = groups[_ANYTHING][b""][0] if groups.keys() == {_ANYTHING} else None
+    return best.target if best is not None and best.methods is None else None
+
+
 def _edit_group(groups: Groups[T], shape: Shape, key: bytes, edit: Edit[T]) -> None:
     buckets = groups.setdefault(shape, {})
     _set_or_drop(buckets, key, edit.applied_to(buckets.get(key, ())))
@@ -137,7 +155,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _set_or_drop(table: dict[K, V], key: K, value: V) -> None:
+def _set_or_drop(table: dict[K, V], key: K, value: V | None) -> None:
     """An empty value leaves no trace, so that a table never remembers routes that are gone."""
     if value:
         table[key] = value
