@@ -55,3 +55,32 @@ class StreamIds:
         for context_id in self._free:
             self._vm.release(context_id)
         self._free.clear()
+
+
+class HeldStreamIds(StreamIds):
+    """The ids of a PluginContext that makes calls: one is free when its stream and all calls of it have ended."""
+
+    __slots__ = ("_calls", "_ended")
+
+    def __init__(self, before: StreamIds) -> None:
+        self._vm = before._vm
+        self._free = before._free
+        self._calls: dict[int, int] = {}
+        self._ended: set[int] = set()
+
+    def hold(self, context_id: int) -> None:
+        self._calls[context_id] = self._calls.get(context_id, 0) + 1
+
+    def let_go(self, context_id: int) -> None:
+        self._calls[context_id] -= 1
+        if not self._calls[context_id]:
+            del self._calls[context_id]
+            if context_id in self._ended:
+                self._ended.remove(context_id)
+                self.release(context_id)
+
+    def release(self, context_id: int) -> None:
+        if context_id in self._calls:
+            self._ended.add(context_id)
+        else:
+            super().release(context_id)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.proxy_wasm import properties
+from shared.proxy_wasm import call_operations, properties
 from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.calls import Core
 from shared.proxy_wasm.failures import GuestTrap
@@ -51,6 +51,10 @@ class Operands:
         return self._core.read(self._fields[4], self._fields[5])
 
     @property
+    def second_number(self) -> int:
+        return self._fields[7]
+
+    @property
     def wide(self) -> int:
         return self._fields[2] | self._fields[3] << 32
 
@@ -81,6 +85,14 @@ def _set_tick_period(vm: PluginVM, op: Operands) -> Answer:
         return Answer(Status.BAD_ARGUMENT)
     vm.observer.set_tick_period(root, op.number)
     return Answer(Status.OK)
+
+
+def _call(operation: Called) -> Own:
+    def perform(vm: PluginVM, op: Operands) -> Answer:
+        status, number = operation(vm, op)
+        return Answer(status, number=number)
+
+    return perform
 
 
 def _get_data(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
@@ -116,9 +128,11 @@ def _get_metric(services: SharedServices, vm: PluginVM, op: Operands) -> Answer:
 
 
 Own = Callable[["PluginVM", Operands], Answer]
+Called = Callable[["PluginVM", Operands], tuple[Status, int]]
 Shared = Callable[["SharedServices", "PluginVM", Operands], Answer]
 
 OWN: dict[int, Own] = {1: _get_property, 2: _set_property, 3: _set_tick_period}
+OWN |= {code: _call(operation) for code, operation in call_operations.OPERATIONS.items()}
 SHARED: dict[int, Shared] = {
     4: _get_data,
     5: lambda services, vm, op: Answer(services.set_data(op.first, op.second, op.number)),

@@ -11,6 +11,7 @@ import struct
 
 from shared.proxy_wasm import pairs
 from shared.proxy_wasm.abi import AbiVersion, Direction, Effect, LogLevel, MapType
+from shared.proxy_wasm.callouts import Callouts, Calls
 from shared.proxy_wasm.calls import Call, Core, StreamCall
 from shared.proxy_wasm.contexts import ContextIds, StreamIds
 from shared.proxy_wasm.engine import Engine
@@ -162,6 +163,7 @@ class PluginVM:
         observer: VmObserver,
         services: SharedServices | None = None,
         transcript: Transcript | None = None,
+        callouts: Callouts | None = None,
     ) -> None:
         self.settings = settings
         self.ids = ContextIds()
@@ -175,6 +177,7 @@ class PluginVM:
         self._core = self._instance.core
         self._bind_start(self._core, module.version, start_seconds)
         self._bind_streams(self._core, settings.limits.callback_cpu_ms / 1000)
+        self.calls = Calls(self, self._core, settings.limits.callback_cpu_ms / 1000, callouts)
         self._start(self._instance, start_seconds)
         callbacks = self._instance.callbacks
         self.reads_request_body = "proxy_on_request_body" in callbacks
@@ -251,6 +254,7 @@ class PluginVM:
     def drop_root(self, root: PluginContext) -> None:
         if self.call(self.root_delete, root.id):
             self.settle_others(Effect(self._result()[1]))
+        self.calls.drop(root)
         self.observer.set_tick_period(root, 0)
         del self.roots[root.id]
         root.ids.give_back()
@@ -353,4 +357,5 @@ class PluginVM:
         """Without callbacks. Nothing may be called afterwards."""
         if self.failed is None:
             self.failed = VmFailed("closed", "the VM was closed")
+        self.calls.close()
         self._instance.close()

@@ -98,6 +98,11 @@ i32 on_vm_start(u32 id, u32 size) { (void)size; return (i32)act(id); }
 i32 on_configure(u32 id, u32 size) { (void)size; return (i32)act(id); }
 void on_tick(u32 id) { act(id); }
 void on_queue_ready(u32 id, u32 queue) { (void)queue; act(id); }
+void on_http_call_response(u32 id, u32 call, u32 n, u32 size, u32 trailers) { (void)call; (void)n; (void)size; (void)trailers; act(id); }
+void on_grpc_receive_initial_metadata(u32 id, u32 call, u32 n) { (void)call; (void)n; act(id); }
+void on_grpc_receive(u32 id, u32 call, u32 size) { (void)call; (void)size; act(id); }
+void on_grpc_receive_trailing_metadata(u32 id, u32 call, u32 n) { (void)call; (void)n; act(id); }
+void on_grpc_close(u32 id, u32 call, u32 status) { (void)call; (void)status; act(id); }
 i32 on_done(u32 id) { return (i32)act_at_ends(id); }
 void on_log(u32 id) { act_at_ends(id); }
 void on_delete(u32 id) { act_at_ends(id); }

@@ -60,7 +60,7 @@ static u32 known(void) { return 1 + random_below(24); }
 static void random_call(void) {
   u32 a, b, c, n = bytes(&a), m = bytes(&b), k;
   calls++;
-  switch (random_below(44)) {
+  switch (random_below(49)) {
     case 0: proxy_log(random_below(8), a, n); break;
     case 1: proxy_get_log_level(place(4)); break;
     case 2: proxy_get_current_time_nanoseconds(place(8)); break;
@@ -98,6 +98,11 @@ static void random_call(void) {
     case 40: proxy_increment_metric(any_number(), any_number()); break;
     case 41: proxy_record_metric(any_number(), any_number()); break;
     case 42: proxy_get_metric(any_number(), place(8)); break;
+    case 43: k = pairs(&c); proxy_http_call(a, n, c, k, b, m, c, k, any_number(), place(4)); break;
+    case 44: k = pairs(&c); proxy_grpc_call(a, n, b, m, a, n, c, k, b, m, any_number(), place(4)); break;
+    case 45: k = pairs(&c); proxy_grpc_stream(a, n, b, m, a, n, c, k, place(4)); break;
+    case 46: proxy_grpc_send(any_number(), a, n, any_number()); break;
+    case 47: if (one_in(2)) proxy_grpc_cancel(any_number()); else proxy_grpc_close(any_number()); break;
     default: fd_fdstat_get(1, place(24)); clock_time_get(0, 0, place(8)); clock_res_get(1, place(8)); break;
   }
 }
@@ -118,6 +123,23 @@ static u32 random_head(i32 response) {
   return input(head, n);
 }
 
+/* What came of a call, mostly well-formed, and the callback about it; as Python does it, which gives up when room is out. */
+static void random_call_ended(u32 id) {
+  u32 event = random_below(CALL_GRPC_CLOSE + 1), at, n = 0;
+  for (u32 k = random_below(3); k; k--) {
+    n = pairs(&at);
+    if (!guest_range(at, n) || !io_reserve(n + 1)) return;
+    memcpy(io.data, guest + at, n);
+    receive_map(MAPS + random_below(LAST_MAP_TYPE + 1 - MAPS), n);
+  }
+  n = random_below(one_in(10) ? 60000 : 300);
+  if (!io_reserve(n + 1)) return;
+  memset(io.data, 'r', n);
+  receive_status(random_below(20), random_below(n + 1));
+  if (one_in(2)) receive_body(one_in(2) ? BUFFER_CALL_RESPONSE_BODY : BUFFER_GRPC_MESSAGE, n);
+  root_call(id, event, any_number(), one_in(2) ? known() : 0);
+}
+
 static u8 alive[25]; /* 0 no, 1 root, 2 stream */
 
 static void settle_all(i32 answer) {
@@ -136,7 +158,8 @@ static void random_step(void) {
       else if (contexts[id]) root_delete(id);
       return;
     }
-    switch (random_below(6)) {
+    switch (random_below(8)) {
+      case 4: case 5: random_call_ended(id); break;
       case 0: root_start(id); break;
       case 1: root_configure(id); break;
       case 2: root_done(id); break;
@@ -181,7 +204,7 @@ static void check_blocks(void) {
 }
 static u64 held(void) {
   return free_bytes() + kept_bytes(&io) + kept_bytes(&out) + kept_bytes(&scratch) + kept_bytes(&vm_configuration) +
-         kept_bytes(&environment);
+         kept_bytes(&environment) + kept_bytes(&received.body) + kept_bytes(&received.message);
 }
 
 static void fuzz(u64 seed, u32 rounds) {
@@ -193,7 +216,7 @@ static void fuzz(u64 seed, u32 rounds) {
   answer_with = 1;
   budget = 1ull << 40;
   for (u32 id = 4; id <= 24; id++) finish(id);
-  for (u32 id = 1; id <= 3; id++) if (alive[id]) { root_delete(id); alive[id] = 0; }
+  for (u32 id = 1; id <= 3; id++) if (alive[id]) { root_call(id, CALL_GRPC_CLOSE, 0, 0); root_delete(id); alive[id] = 0; }
   CHECK(dirty_count == 0 && !dirty_contexts);
   u32 unused = 0;
   for (Context *c = free_contexts; c; c = c->next) unused++;

@@ -7,7 +7,7 @@ static Context *contexts[MAX_CONTEXTS], *free_contexts, *dirty_contexts;
 static Context *entered, *effective; /* whose callback runs; whom proxy_set_effective_context chose */
 static u32 dirty_count;
 static u32 abi, body_limit = 1 << 20;
-static u8 in_allocator, starting;
+static u8 in_allocator, starting, waits_for_calls;
 static Buffer io, out, vm_configuration, environment;
 static u32 environment_count;
 static Result result;
@@ -38,6 +38,9 @@ EXPORT("log_address") u32 log_address(void) { return ADDR(log_ring); }
 EXPORT("log_size_address") u32 log_size_address(void) { return ADDR(&log_size); } /* Python sets it to 0 when it has read */
 
 EXPORT("setup") void setup(u32 version, u32 level, u32 max_body) { abi = version; log_level = level; body_limit = max_body; }
+
+/* The dialect of APISIX: a request waits for its HTTP calls whatever its callback answered, and goes on after the last. */
+EXPORT("set_waits_for_calls") void set_waits_for_calls(void) { waits_for_calls = 1; }
 
 static i32 keep(Buffer *b, u32 n) {
   b->size = 0;
@@ -175,6 +178,14 @@ static Context *stream(u32 id, u32 root) {
   return c;
 }
 
+/* A local reply beside a call is dropped there as well. */
+static u32 await_calls(Context *c, u32 action) {
+  if (!c->calls) return action;
+  c->effects &= ~(u32)F_LOCAL_REPLY;
+  c->reply.status = 0;
+  return 1;
+}
+
 /* A head goes on: emitted anew if a plugin changed it, and closed for changes from now on. */
 static i32 release_head(Context *c, u32 type) {
   Map *m = c->maps + type;
@@ -196,6 +207,7 @@ static i32 head_phase(Context *c, u32 type, u32 flags) {
   u32 eos = flags & EOS;
   c->writable |= (u8)(1u << type);
   u32 action = (u32)(type == REQUEST_HEADERS ? on_request_headers(c->id, m->count, eos) : on_response_headers(c->id, m->count, eos));
+  if (waits_for_calls && type == REQUEST_HEADERS) action = await_calls(c, action);
   if (c->effects & (F_LOCAL_REPLY | F_CLOSE)) { c->writable = 0; return settle(c, 1, 0); }
   return settle(c, action, action ? 0 : release_head(c, type));
 }
@@ -233,6 +245,7 @@ EXPORT("body") i32 body(u32 id, u32 direction, u32 n, u32 eos) {
   c->open_body |= (u8)(1u << direction);
   c->changed_body &= (u8)~(1u << direction);
   u32 action = (u32)(direction ? on_response_body(id, b->size, eos) : on_request_body(id, b->size, eos));
+  if (waits_for_calls && !direction) action = await_calls(c, action);
   if (c->effects & (F_LOCAL_REPLY | F_CLOSE)) return settle(c, 1, 0);
   if (action == 1 || action == 2) return b->size > body_limit ? NO_ROOM : settle(c, 1, 0);
   c->open_body &= (u8)~(1u << direction);

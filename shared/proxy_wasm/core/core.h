@@ -32,9 +32,10 @@ void driver_trap(void) __attribute__((noreturn));
 /* Numbers shared with abi.py. */
 enum { OK = 0, NOT_FOUND = 1, BAD_ARGUMENT = 2, SERIALIZATION_FAILURE = 3, INVALID_MEMORY_ACCESS = 6, INTERNAL_FAILURE = 10,
        UNIMPLEMENTED = 12 };
-enum { REQUEST_HEADERS, REQUEST_TRAILERS, RESPONSE_HEADERS, RESPONSE_TRAILERS, MAPS, LAST_MAP_TYPE = 7 };
-enum { BUFFER_REQUEST_BODY, BUFFER_RESPONSE_BODY, BUFFER_VM_CONFIGURATION = 6, BUFFER_PLUGIN_CONFIGURATION = 7,
-       LAST_BUFFER_TYPE = 8 };
+enum { REQUEST_HEADERS, REQUEST_TRAILERS, RESPONSE_HEADERS, RESPONSE_TRAILERS, MAPS /* of a stream; the rest are of calls */,
+       GRPC_INITIAL_METADATA = 4, GRPC_TRAILING_METADATA, CALL_RESPONSE_HEADERS, CALL_RESPONSE_TRAILERS, LAST_MAP_TYPE = 7 };
+enum { BUFFER_REQUEST_BODY, BUFFER_RESPONSE_BODY, BUFFER_CALL_RESPONSE_BODY = 4, BUFFER_GRPC_MESSAGE, BUFFER_VM_CONFIGURATION,
+       BUFFER_PLUGIN_CONFIGURATION, LAST_BUFFER_TYPE };
 enum { ABI_0_1_0, ABI_0_2_0, ABI_0_2_1 };
 enum { F_CHANGED = 1, F_LOCAL_REPLY = 2, F_CONTINUE_REQUEST = 4, F_CONTINUE_RESPONSE = 8, F_CLOSE = 16, F_DONE = 32,
        F_OTHERS = 64, F_BAD_HEAD = 128 };
@@ -56,6 +57,11 @@ IMPORT("glue", "proxy_on_vm_start") i32 on_vm_start(u32 id, u32 size);
 IMPORT("glue", "proxy_on_configure") i32 on_configure(u32 id, u32 size);
 IMPORT("glue", "proxy_on_tick") void on_tick(u32 id);
 IMPORT("glue", "proxy_on_queue_ready") void on_queue_ready(u32 id, u32 queue);
+IMPORT("glue", "proxy_on_http_call_response") void on_http_call_response(u32 id, u32 call, u32 n, u32 size, u32 trailers);
+IMPORT("glue", "proxy_on_grpc_receive_initial_metadata") void on_grpc_receive_initial_metadata(u32 id, u32 call, u32 n);
+IMPORT("glue", "proxy_on_grpc_receive") void on_grpc_receive(u32 id, u32 call, u32 size);
+IMPORT("glue", "proxy_on_grpc_receive_trailing_metadata") void on_grpc_receive_trailing_metadata(u32 id, u32 call, u32 n);
+IMPORT("glue", "proxy_on_grpc_close") void on_grpc_close(u32 id, u32 call, u32 status);
 IMPORT("glue", "proxy_on_done") i32 on_done(u32 id);
 IMPORT("glue", "proxy_on_log") void on_log(u32 id);
 IMPORT("glue", "proxy_on_delete") void on_delete(u32 id);
@@ -96,6 +102,7 @@ struct Context {
   u8 status_known;    /* :status stands as it was parsed, so `reason` belongs to it */
   u8 dirty;           /* is in the list of contexts with effects */
   u32 effects;        /* F_* recorded by host calls */
+  u32 calls;          /* HTTP calls that it made and that have not ended */
   Map maps[MAPS];
   Arena arena;
   Buffer body[2];     /* a PluginContext keeps its configuration in [0] */
@@ -114,5 +121,6 @@ typedef struct {
 typedef struct { u32 context, root, in[2][2], number[2], out_size, out_number; } Op;
 enum { OP_GET_PROPERTY = 1, OP_SET_PROPERTY, OP_SET_TICK_PERIOD, OP_GET_SHARED_DATA, OP_SET_SHARED_DATA, OP_REGISTER_QUEUE,
        OP_RESOLVE_QUEUE, OP_ENQUEUE, OP_DEQUEUE, OP_DEFINE_METRIC, OP_INCREMENT_METRIC, OP_RECORD_METRIC, OP_GET_METRIC };
+enum { OP_HTTP_CALL = 32, OP_GRPC_CALL, OP_GRPC_STREAM, OP_GRPC_SEND, OP_GRPC_CANCEL, OP_GRPC_CLOSE };
 
 #endif

@@ -90,15 +90,19 @@ EXPORT("proxy_done") i32 proxy_done(void) {
   return OK;
 }
 
-/* No call has been made: the status of the last one is Ok and has no message. */
+/* Of the call that ended last; Ok and no message before the first one did. */
 EXPORT("proxy_get_status") i32 proxy_get_status(gptr code_out, gptr message_out, gptr size_out) {
   ENTER();
-  return guest_store32(code_out, 0) ? give(NULL, 0, message_out, size_out) : INVALID_MEMORY_ACCESS;
+  if (!guest_store32(code_out, received.status)) return INVALID_MEMORY_ACCESS;
+  return give(received.message.data, received.message.size, message_out, size_out);
 }
 
 /* --- header maps */
 
-static Map *map_of(Context *c, u32 type) { return c && type < MAPS && c->maps[type].present ? c->maps + type : NULL; }
+static Map *map_of(Context *c, u32 type) {
+  if (type >= MAPS) return received_map(type);
+  return c && c->maps[type].present ? c->maps + type : NULL;
+}
 
 static i32 lowered_key(u32 type, gptr key, u32 n, u8 **to, u32 *size) {
   TRY(take(key, n, to));
@@ -240,7 +244,7 @@ static Buffer *buffer_of(Context *c, u32 type) {
       Context *root = c && c->root ? context_of(c->root) : c;
       return root ? root->body : NULL;
     }
-    default: return NULL;
+    default: return received_body(type);
   }
 }
 
