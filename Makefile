@@ -8,7 +8,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CORE := shared/proxy_wasm/core.wasm
-PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm)
+PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm rust-greeting.wasm \
+  go-greeting.wasm)
 # As in `make up OPTIONS="--listen 127.0.0.1:8080"` and `make bench OPTIONS="--rounds 3"`.
 OPTIONS ?=
 
@@ -20,6 +21,11 @@ WASM_FLAGS := -target wasm32-freestanding -std=c11 -O2 -mbulk-memory -nostdlib -
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export ZIG_GLOBAL_CACHE_DIR := $(CURDIR)/.build/zig
 export ZIG_LOCAL_CACHE_DIR := $(CURDIR)/.build/zig
+export RUSTUP_HOME := $(CURDIR)/.build/rustup
+export CARGO_HOME := $(CURDIR)/.build/cargo
+export CARGO_TARGET_DIR := $(CURDIR)/.build/rust
+export GOCACHE := $(CURDIR)/.build/go-cache
+export GOPATH := $(CURDIR)/.build/go
 export npm_config_cache := $(CURDIR)/.build/npm
 export npm_config_update_notifier := false
 # Node trusts its own list only; a company's certificate authority is in the system's.
@@ -38,7 +44,7 @@ help:
 	@echo "make plugins the example plugins, into .build/plugins/"
 	@echo "make clean   forget everything that was fetched or built"
 
-up: $(READY) $(CORE) $(PLUGINS)
+up: $(READY) $(CORE) .build/plugins/c-greeting.wasm
 	@$(PY) deploy/example/demo.py up $(OPTIONS)
 
 down:
@@ -92,6 +98,11 @@ $(VENV)/.bench: $(READY)
 	$(PY) -m pip install --quiet --group bench
 	@touch $@
 
+# Apart from the others: two compilers are 100 MB, and only the plugins of two languages need them.
+$(VENV)/.compilers: $(READY)
+	$(PY) -m pip install --quiet --group plugins
+	@touch $@
+
 $(CORE): $(wildcard shared/proxy_wasm/core/*.[ch]) shared/proxy_wasm/core_build.py | $(READY)
 	$(PY) -m shared.proxy_wasm.core_build
 	@touch $@
@@ -116,3 +127,24 @@ plugins/assemblyscript/%/node_modules/.ready: plugins/assemblyscript/%/package.j
 	  { ! grep -A4 ERROR; }
 	@test -s $@
 .PRECIOUS: plugins/assemblyscript/%/node_modules/.ready
+
+# The compiler of rust-toolchain.toml. What a crate runs while it is built needs a linker for this machine: zig is one.
+RUST_LINKER := $(CURDIR)/.build/linker
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER := $(RUST_LINKER)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := $(RUST_LINKER)
+export RUSTFLAGS := --remap-path-prefix=$(CURDIR)=.
+
+.build/rustup/.ready: plugins/rust/rust-toolchain.toml $(VENV)/.compilers
+	cd plugins/rust && $(CURDIR)/$(VENV)/bin/rustup --quiet toolchain install --no-self-update
+	@printf '#!/bin/sh\nexec %s -m ziglang cc "$$@"\n' "$(CURDIR)/$(PY)" > $(RUST_LINKER) && chmod +x $(RUST_LINKER)
+	@touch $@
+
+.build/plugins/rust-%.wasm: $(wildcard plugins/rust/*.toml plugins/rust/*/*.toml plugins/rust/*/src/*.rs) | .build/rustup/.ready
+	@mkdir -p $(@D)
+	cd plugins/rust && $(CURDIR)/$(VENV)/bin/cargo build --quiet --release --target wasm32-wasip1 --package $*
+	@cp .build/rust/wasm32-wasip1/release/$(subst -,_,$*).wasm $@
+
+.build/plugins/go-%.wasm: plugins/go/go.mod $(wildcard plugins/go/proxywasm/*.go) $$(wildcard plugins/go/$$*/*.go) | $(VENV)/.compilers
+	@mkdir -p $(@D)
+	cd plugins/go && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local $(CURDIR)/$(VENV)/bin/go build -buildmode=c-shared -trimpath \
+	  -ldflags='-s -w' -o $(CURDIR)/$@ ./$*

@@ -1,0 +1,3 @@
+module waspgate.example/plugins
+
+go 1.24

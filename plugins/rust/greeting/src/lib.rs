@@ -1,0 +1,87 @@
+//! Greets: sets one response header, and answers one path by itself. Both come from the plugin's configuration.
+//!
+//! The law: a plugin context owns its settings, a stream context shares those of its parent.
+
+use conf::Conf;
+use proxy_wasm::hostcalls::log;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
+use std::rc::Rc;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
+}}
+
+#[derive(Default)]
+struct Settings {
+    header: String,
+    value: String,
+    reply_path: Option<String>,
+    reply_status: u32,
+    reply_body: String,
+}
+
+impl Settings {
+    fn parse(document: &[u8]) -> Result<Self, String> {
+        let conf = Conf::parse(document, &["header", "value", "reply_path", "reply_status", "reply_body"])?;
+        Ok(Self {
+            header: conf.name("header")?.unwrap_or("x-greeting".into()),
+            value: conf.required("value")?,
+            reply_path: conf.path("reply_path")?,
+            reply_status: conf.number("reply_status", 200..=599)?.unwrap_or(403),
+            reply_body: conf.text("reply_body")?.unwrap_or_default(),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Root {
+    settings: Rc<Settings>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        match Settings::parse(&self.get_plugin_configuration().unwrap_or_default()) {
+            Ok(settings) => self.settings = Rc::new(settings),
+            Err(reason) => {
+                let _ = log(LogLevel::Error, &format!("greeting: bad configuration: {reason}"));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Greeting { settings: self.settings.clone() }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+struct Greeting {
+    settings: Rc<Settings>,
+}
+
+impl Context for Greeting {}
+
+impl HttpContext for Greeting {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let Some(reply_path) = &self.settings.reply_path else { return Action::Continue };
+        let path = self.get_http_request_header(":path").unwrap_or_default();
+        if path.split('?').next() != Some(reply_path) {
+            return Action::Continue;
+        }
+        let (status, body) = (self.settings.reply_status, self.settings.reply_body.as_bytes());
+        self.send_http_response(status, vec![], Some(body));
+        Action::Pause
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        self.set_http_response_header(&self.settings.header, Some(&self.settings.value));
+        Action::Continue
+    }
+}
