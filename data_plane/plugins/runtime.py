@@ -17,11 +17,12 @@ from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
+from data_plane.plugins.record import PluginRecord
 from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
-from shared.proxy_wasm.failures import EngineError, PluginRefused, VmFailed
+from shared.proxy_wasm.failures import EngineError, PluginRefused, StreamFailed, VmFailed
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.state.host_state import HostState
 from shared.proxy_wasm.vm import PluginContext
@@ -53,6 +54,7 @@ class WasmRuntime:
         self._vms: dict[WasmPlugin, VmSlot] = {}
         self._contexts: dict[PluginBinding, ContextSlot] = {}
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
+        self._records: dict[str, PluginRecord] = {}
         self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
 
     # --- configuration
@@ -88,6 +90,12 @@ class WasmRuntime:
         if module is None:
             raise EngineError(f"module {plugin.sha256} is not loaded")
         return module
+
+    def record_of(self, plugin: WasmPlugin) -> PluginRecord:
+        record = self._records.get(plugin.name)
+        if record is None:
+            record = self._records[plugin.name] = PluginRecord(plugin.name)
+        return record
 
     # --- streams
 
@@ -156,6 +164,7 @@ class WasmRuntime:
             else:
                 self._vm_failed(vm_slot, failure)
         except (PluginRefused, EngineError, OverflowError) as error:
+            vm_slot.record.note("refused" if isinstance(error, PluginRefused) else "not_started", str(error))
             self.logger.error("plugin did not start", plugin=vm_slot.plugin.name, on=slot.binding.owner, reason=str(error))
         if slot.context is None:
             slot.backoff.failed(now)
@@ -170,7 +179,10 @@ class WasmRuntime:
     def stream_failed(self, link: Link, failure: VmFailed) -> None:
         slot = link.slot
         assert isinstance(slot, ContextSlot)
-        self._vm_failed(slot.vm_slot, failure)
+        if isinstance(failure, StreamFailed):
+            slot.vm_slot.stream_failed(failure)
+        else:
+            self._vm_failed(slot.vm_slot, failure)
 
     def _vm_failed(self, vm_slot: VmSlot, failure: VmFailed) -> None:
         """Every stream of the VM reports it; the first report counts."""
@@ -212,7 +224,7 @@ class WasmRuntime:
     def _close_if_empty(self, vm_slot: VmSlot) -> None:
         vm = vm_slot.vm
         if vm is not None and not vm.roots:
-            vm_slot.vm = None
+            vm_slot.let_go()
             vm.close()
 
     def close(self) -> None:

@@ -36,8 +36,8 @@ class HostSharing:
         loop.add_reader(state.ready_fd(), self._deliver)
         self._tending = loop.call_later(TEND_SECONDS, self._tend)
 
-    def services(self, plugin_name: str) -> PluginSharing:
-        return PluginSharing(self, plugin_name)
+    def services(self, plugin_name: str, data_bytes: int) -> PluginSharing:
+        return PluginSharing(self, plugin_name, data_bytes)
 
     def token(self, context: PluginContext) -> int:
         token = self._token_of.get(context)
@@ -71,12 +71,13 @@ class HostSharing:
 
 
 class PluginSharing:
-    """SharedServices of one plugin's VM."""
+    """SharedServices of one plugin's VM. `data_bytes` is the limit of its shared data."""
 
-    def __init__(self, sharing: HostSharing, plugin_name: str) -> None:
+    def __init__(self, sharing: HostSharing, plugin_name: str, data_bytes: int) -> None:
         self._sharing = sharing
         self._state = sharing.state
         self._vm_id = plugin_name
+        self._data_bytes = data_bytes
         self._metrics: PluginMetrics = sharing.state.plugin_metrics()
 
     def get_data(self, key: bytes) -> tuple[Status, bytes, int]:
@@ -87,7 +88,7 @@ class PluginSharing:
         return (Status.NOT_FOUND, b"", 0) if found is None else (Status.OK, *found)
 
     def set_data(self, key: bytes, value: bytes, cas: int) -> Status:
-        return self._state.data.set(self._vm_id, key, value, cas)
+        return self._state.data.set(self._vm_id, key, value, cas, self._data_bytes)
 
     def register_queue(self, plugin_context: PluginContext, name: bytes) -> tuple[Status, int]:
         return self._state.queues.register(self._vm_id, name, self._sharing.token(plugin_context))

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from time import thread_time
 from typing import TYPE_CHECKING, Protocol
 
 from data_plane.config.snapshot import PluginBinding, WasmPlugin
-from data_plane.plugins.backoff import Backoff
+from data_plane.plugins.backoff import Backoff, backoff_of
 from data_plane.plugins.link import Link
+from data_plane.plugins.log_rate import LogRate
+from data_plane.plugins.record import PluginRecord
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
-from shared.proxy_wasm.failures import VmFailed
+from shared.proxy_wasm.failures import StreamFailed, VmFailed
 from shared.proxy_wasm.instance import GuestModule
+from shared.proxy_wasm.meter import CpuMeter
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM, VmSettings
 
@@ -45,6 +49,8 @@ class SlotOwner(Protocol):
 
     def module_of(self, plugin: WasmPlugin) -> GuestModule: ...
 
+    def record_of(self, plugin: WasmPlugin) -> PluginRecord: ...
+
     def set_tick_period(self, vm_slot: VmSlot, context: PluginContext, milliseconds: int) -> None: ...
 
     def delete_context(self, vm_slot: VmSlot, context: PluginContext) -> None: ...
@@ -56,13 +62,20 @@ class VmSlot:
     def __init__(self, runtime: SlotOwner, plugin: WasmPlugin) -> None:
         self.plugin = plugin
         self.vm: PluginVM | None = None
-        self.backoff = Backoff()
-        self.traps = 0
+        self.backoff = backoff_of(plugin.failure_policy)
+        self.record = runtime.record_of(plugin)
         self._runtime = runtime
         self._log = runtime.logger.bind(plugin=plugin.name)
+        self._rate = LogRate(plugin.limits.log_lines_per_second, runtime.loop, self._lines_dropped)
+        self._meter: CpuMeter | None = None
 
     def log(self, level: LogLevel, context_id: int, message: str) -> None:
-        getattr(self._log, _LOG_METHODS[level])(message, context=context_id)
+        if self._rate.admits():
+            getattr(self._log, _LOG_METHODS[level])(message, context=context_id)
+
+    def _lines_dropped(self, lines: int) -> None:
+        self.record.log_lines_dropped += lines
+        self._log.warning("plugin logs too much", dropped=lines, limit=self.plugin.limits.log_lines_per_second)
 
     def effects(self, stream: HttpContext, outcome: Outcome) -> None:
         link = stream.owner
@@ -86,17 +99,46 @@ class VmSlot:
                 self.plugin.environment,
                 self._runtime.log_level,
             )
-            sharing = self._runtime.sharing
-            services = None if sharing is None else sharing.services(self.plugin.name)
-            self.vm = PluginVM(self._runtime.engine, module, settings, self, services)
+            sharing, limits = self._runtime.sharing, self.plugin.limits
+            services = None if sharing is None else sharing.services(self.plugin.name, limits.shared_data_bytes)
+            began = thread_time()
+            try:
+                self.vm = PluginVM(self._runtime.engine, module, settings, self, services)
+            finally:
+                self.record.cpu_seconds += thread_time() - began
+            self.record.starts += 1
+            self.backoff.started(self._runtime.loop.time())
+            stream_seconds = None if limits.stream_cpu_ms is None else limits.stream_cpu_ms / 1000
+            self._meter = CpuMeter(self.vm, self._runtime.engine.watchdog, stream_seconds)
         return self.vm
 
     def failed(self, failure: VmFailed) -> None:
         """The VM is gone, or did not even start."""
-        self.vm = None
-        self.traps += 1
+        self.let_go()
+        self.record.failed(failure)
         self.backoff.failed(self._runtime.loop.time())
-        self._log.error("plugin VM failed", code=failure.code, reason=str(failure), traps=self.traps)
+        self._log.error("plugin VM failed", code=failure.code, reason=str(failure), failures=self.record.failures)
+
+    def stream_failed(self, failure: StreamFailed) -> None:
+        """One stream has used up what it may; said at the rate of the plugin's own lines."""
+        self.record.streams_cut += 1
+        if self._rate.admits():
+            self._log.warning("plugin's stream is cut", code=failure.code, reason=str(failure))
+
+    def let_go(self) -> None:
+        """The VM ends here, whatever becomes of it."""
+        self.vm = None
+        if self._meter is not None:
+            self._meter.look()
+            self.record.cpu_seconds += self._meter.seconds
+            self._meter = None
+
+    def cpu_seconds(self) -> float:
+        """Of all the VMs that the plugin had, to this moment."""
+        if self._meter is None:
+            return self.record.cpu_seconds
+        self._meter.look()
+        return self.record.cpu_seconds + self._meter.seconds
 
 
 class ContextSlot:

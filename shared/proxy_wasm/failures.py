@@ -23,6 +23,10 @@ class VmFailed(Exception):
         self.code = code
 
 
+class StreamFailed(VmFailed):
+    """One stream must go no further; its VM lives on."""
+
+
 class PluginRefused(Exception):
     """The plugin answered false: `stage` is `vm_start` or `configure`. The VM lives on without this PluginContext."""
 

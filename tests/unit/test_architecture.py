@@ -42,7 +42,7 @@ PURE = (
 ENGINE = tuple(f"shared.proxy_wasm.{name}" for name in ("engine", "instance", "calls", "tap"))
 # What the workers of a host share lies in LMDB; a thread watches the CPU clock; the compiler runs when the core is built.
 STATE = ("shared.proxy_wasm.state",)
-IMPURE_BY_PURPOSE = (*ENGINE, *STATE, "shared.proxy_wasm.watchdog", "shared.proxy_wasm.core_build")
+IMPURE_BY_PURPOSE = (*ENGINE, *STATE, "shared.proxy_wasm.watchdog", "shared.proxy_wasm.meter", "shared.proxy_wasm.core_build")
 IO = {"asyncio", "socket", "ssl", "threading", "subprocess", "selectors", "signal", "wasmtime", "time", "logging"}
 IO |= {"structlog", "uvloop", "httpx", "aetcd", "grpc", "sqlite3", "lmdb"}
 

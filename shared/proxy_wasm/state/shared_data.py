@@ -46,15 +46,16 @@ class SharedData:
             return None
         return held[U32.size :], U32.unpack_from(held)[0]
 
-    def set(self, vm_id: str, key: bytes, value: bytes, cas: int = 0) -> Status:
-        """OK, CAS_MISMATCH, or INTERNAL_FAILURE when the vm_id's limit or the host's memory is reached."""
+    def set(self, vm_id: str, key: bytes, value: bytes, cas: int = 0, limit: int | None = None) -> Status:
+        """OK, CAS_MISMATCH, or INTERNAL_FAILURE when the vm_id's limit (the bytes of all its entries) or the host's memory is
+        reached."""
         try:
             with self._environment.write() as txn:
-                return self._set(txn, vm_key(vm_id), key, value, cas)
+                return self._set(txn, vm_key(vm_id), key, value, cas, self._bytes_per_vm if limit is None else limit)
         except lmdb.Error as error:
             return self._environment.failed(error)
 
-    def _set(self, txn: lmdb.Transaction[bytes], vm: bytes, key: bytes, value: bytes, cas: int) -> Status:
+    def _set(self, txn: lmdb.Transaction[bytes], vm: bytes, key: bytes, value: bytes, cas: int, limit: int) -> Status:
         tables = self._environment.tables
         name = vm + name_key(key)
         held = txn.get(name, db=tables.data)
@@ -63,7 +64,7 @@ class SharedData:
         row = len(name) + U32.size + len(value) + ENTRY_OVERHEAD
         growth = row if held is None else row - len(name) - len(held) - ENTRY_OVERHEAD
         size, entries = self._size(txn, vm)
-        if growth > 0 and (size + growth > self._bytes_per_vm or not self._environment.room.admits(growth)):
+        if growth > 0 and (size + growth > limit or not self._environment.room.admits(growth)):
             return Status.INTERNAL_FAILURE
         new = self._environment.next_number(txn, b"cas", CAS_LIMIT)
         txn.put(name, U32.pack(new) + value, db=tables.data)

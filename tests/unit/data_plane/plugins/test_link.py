@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_plane.plugins.chain import NOBODY, WasmChain
 from data_plane.plugins.link import Link
-from data_plane.plugins.runtime import Unavailable
+from data_plane.plugins.slots import Unavailable
 from tests.support.exchange import BINDING
 from tests.support.guest import Facts
 

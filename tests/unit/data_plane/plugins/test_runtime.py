@@ -303,7 +303,7 @@ def test_a_context_that_was_refused_does_not_tick(worker: Worker) -> None:
 
 
 def test_nothing_is_left_of_ten_thousand_streams(worker: Worker) -> None:
-    binding = worker.bind("p", limits=Limits(memory_bytes=1))
+    binding = worker.bind("p", limits=Limits(memory_bytes=1, log_lines_per_second=1_000_000))
     for number in range(10_000):
         case = worker.open(binding)
         case.request()
