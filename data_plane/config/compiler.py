@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from data_plane.config.global_plugins import GlobalPlugins, bind_global
 from data_plane.config.held import HeldTables
+from data_plane.config.named_upstreams import NamedUpstreams
 from data_plane.config.plugins import PluginRegistry
 from data_plane.config.routes import Surroundings, choose_upstream, compile_route, conditions_of
 from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
@@ -32,6 +33,7 @@ class Compiler:
         self._held = HeldTables(self._tables)
         self._registry = PluginRegistry()
         self._upstreams = UpstreamTable()
+        self._named = NamedUpstreams(self._tables, self._upstreams)
         self._staged: set[ResourceKey] = set()
         self._global = GlobalPlugins()
         self._global_problems: dict[ResourceKey, str] = {}
@@ -76,6 +78,7 @@ class Compiler:
         if self._recompile_global(affected, plugins):
             affected |= {ResourceKey("routes", route_id) for route_id in self._held.routes}
         self._forget_upstreams(touched)
+        self._named.update(key.id for key in touched if key.kind == "upstreams")
         self._recompile_routes((key.id for key in affected if key.kind == "routes"), plugins)
         self._streams.recompile((key.id for key in affected if key.kind == "stream_routes"), plugins)
         return Snapshot(
@@ -86,6 +89,7 @@ class Compiler:
             plugins,
             self._streams.router,
             self._streams.routes,
+            self._named.find,
         )
 
     def _recompile_global(self, affected: set[ResourceKey], plugins: Mapping[str, WasmPlugin]) -> bool:

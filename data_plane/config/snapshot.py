@@ -7,7 +7,7 @@ stay).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -144,9 +144,16 @@ class _NoStreams:
 NO_STREAMS = _NoStreams()
 
 
+def _no_upstream(name: str) -> Upstream | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """`routes` are all that can match; `global_bindings` run for requests that match none; `plugins` by name."""
+    """`routes` are all that can match; `global_bindings` run for requests that match none; `plugins` by name.
+
+    `find_upstream` answers what a plugin's call names, as of now and not of the snapshot.
+    """
 
     revision: int
     router: Router
@@ -155,3 +162,4 @@ class Snapshot:
     plugins: Mapping[str, WasmPlugin] = field(default_factory=dict)
     stream_router: StreamRouter = NO_STREAMS
     stream_routes: Mapping[str, StreamRoute] = field(default_factory=dict)
+    find_upstream: Callable[[str], Upstream | None] = _no_upstream
