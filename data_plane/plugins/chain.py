@@ -38,9 +38,13 @@ class Nobody:
 
     def forward_request_body(self, data: bytes, eos: bool) -> None: ...
 
+    def forward_request_trailers(self, lines: bytes) -> None: ...
+
     def forward_response_head(self, head: bytes) -> None: ...
 
     def forward_response_body(self, data: bytes, eos: bool) -> None: ...
+
+    def forward_response_trailers(self, lines: bytes) -> None: ...
 
     def local_reply(self, reply: LocalReply) -> None: ...
 
@@ -48,6 +52,7 @@ class Nobody:
 
 
 NOBODY = Nobody()
+_GOES_ON = Outcome(0, Effect(0))
 
 
 class WasmChain:
@@ -58,6 +63,7 @@ class WasmChain:
     _bypassed = False
     _stopped = False
     _over: tuple[bool, bool] = (False, False)
+    _first_request: bytes | None = None
     _final_request: bytes | None = None
     _final_response: bytes | None = None
     _properties: dict[bytes, bytes] | None = None
@@ -113,6 +119,16 @@ class WasmChain:
         else:
             self._body(Direction.RESPONSE, 0, data, eos)
 
+    def request_trailers(self, lines: bytes) -> None:
+        self._trailers(Direction.REQUEST, 0, lines)
+
+    def response_trailers(self, lines: bytes) -> None:
+        if self._bypass:
+            self._bypass = False
+            self._sink.forward_response_trailers(lines)
+        else:
+            self._trailers(Direction.RESPONSE, 0, lines)
+
     def finish(self) -> None:
         """Also lets go of the links and of the sink: a cycle would keep every request's objects until the collector came by,
         and new ones would go through memory that no cache holds (measured: 50 us a request instead of 20)."""
@@ -123,7 +139,7 @@ class WasmChain:
             if context is None:
                 continue
             try:
-                if (len(links) > 1 or self._bypassed) and context.opened and context.vm.logs_streams:
+                if (len(links) > 1 or self._bypassed) and context.vm.logs_streams:
                     self._show_finals(link, context)
                 link.context = None
                 context.finish()
@@ -134,8 +150,11 @@ class WasmChain:
                     self._owner.stream_ended(link)
 
     def _show_finals(self, link: Link, context: HttpContext) -> None:
-        """on_log reads the messages as they left the gateway, also where a later plugin changed them."""
-        request, response = self._final_request, self._final_response
+        """on_log reads the messages as they left the gateway, also where a later plugin changed them. A plugin that the request
+        did not reach logs it as it was where it ended, as in Envoy."""
+        request, response = self._final_request or self._first_request, self._final_response
+        if request is None and not context.opened:
+            return
         if request is not None and request is not link.passed[Direction.REQUEST]:
             context.request_headers(request, True, silent=True)
         if response is not None and response is not link.passed[Direction.RESPONSE]:
@@ -148,6 +167,8 @@ class WasmChain:
         for link in links[position:] if position else links:
             context = link.context
             if context is None:
+                if not direction:
+                    self._first_request = head
                 if self._refuses(link, direction):
                     return
                 continue
@@ -158,10 +179,14 @@ class WasmChain:
                 else:
                     answer = (context.response_headers if direction else context.request_headers)(head + framing, eos)
             except VmFailed as failure:
+                if not direction:
+                    self._first_request = head
                 if not self._failed(link, failure, direction):
                     return
                 continue
             if isinstance(answer, Outcome):
+                if not direction:
+                    self._first_request = head
                 answer = self._head_outcome(link, direction, answer, head, framing, eos)
                 if answer is None:
                     return
@@ -259,7 +284,77 @@ class WasmChain:
         self._resume_told(link, outcome)
         if outcome.paused or self._over[direction]:
             return None
-        return data if outcome.data is None else outcome.data
+        passed = data if outcome.data is None else outcome.data
+        if not outcome.effects & Effect.TRAILERS:
+            return passed
+        self._last_piece(link, direction, passed, None)
+        return None
+
+    def _trailers(self, direction: Direction, position: int, lines: bytes) -> None:
+        if self._over[direction]:
+            return
+        for link in (self._response_links if direction else self._links)[position:]:
+            passed = self._trailers_through(link, direction, lines)
+            if passed is None:
+                return
+            lines = passed
+        if direction:
+            self._sink.forward_response_trailers(lines)
+        else:
+            self._sink.forward_request_trailers(lines)
+
+    def _trailers_through(self, link: Link, direction: Direction, lines: bytes) -> bytes | None:
+        """The lines that go on now, or None. What the link holds of the body goes on before them."""
+        stop, context = link.stops[direction], link.context
+        if stop is not None and stop.head is not None:
+            stop.trailers = lines
+            return None
+        if context is None:
+            return lines
+        try:
+            outcome = context.trailers(direction, lines)
+        except VmFailed as failure:
+            if stop is not None:
+                stop.trailers = lines
+            return lines if self._failed(link, failure, direction) and stop is None else None
+        if outcome is None:
+            outcome = _GOES_ON
+        if outcome.no_room:
+            self._reply(HEAD_TOO_LARGE[direction])
+        elif not self._ended(outcome):
+            return self._trailers_outcome(link, direction, outcome, lines)
+        return None
+
+    def _trailers_outcome(self, link: Link, direction: Direction, outcome: Outcome, lines: bytes) -> bytes | None:
+        stop = link.stops[direction]
+        if outcome.paused:
+            stop = stop or Stop(None, b"", False)
+            stop.trailers = lines
+            link.stop(direction, stop)
+            self._resume_told(link, outcome)
+            return None
+        self._resume_told(link, outcome)
+        lines = lines if outcome.data is None else outcome.data
+        if stop is None:
+            return lines
+        self._last_piece(link, direction, self._let_go(link, direction), lines)
+        return None
+
+    def _let_go(self, link: Link, direction: Direction) -> bytes:
+        """What the plugin holds of the body."""
+        link.stop(direction, None)
+        return b"" if link.context is None else link.context.take_body(direction)
+
+    def _last_piece(self, link: Link, direction: Direction, data: bytes, lines: bytes | None) -> None:
+        """The end of what the link passes on: data, and trailers, if some have come or it has made some."""
+        outcome = None if link.context is None else link.context.take_trailers(direction)
+        if outcome is not None and outcome.data is not None:
+            lines = outcome.data
+        after = self._after(link, direction)
+        if data or lines is None:
+            self._body(direction, after, data, lines is None)
+        if lines is not None:
+            self._trailers(direction, after, lines)
 
     def _count(self, direction: Direction, size: int) -> None:
         if direction:
@@ -298,9 +393,11 @@ class WasmChain:
             return
         try:
             if stop.head is None:
-                data = context.take_body(direction)
-                link.stop(direction, None)
-                self._body(direction, self._after(link, direction), data, stop.eos)
+                data = self._let_go(link, direction)
+                if stop.eos or stop.trailers is not None:
+                    self._last_piece(link, direction, data, stop.trailers)
+                else:
+                    self._body(direction, self._after(link, direction), data, False)
                 return
             head = self._resumed_head(context, direction, stop.head)
         except VmFailed as failure:
@@ -326,6 +423,8 @@ class WasmChain:
         self._head(direction, here + 1, head, stop.framing, stop.eos and not stop.pieces)
         for k, piece in enumerate(stop.pieces):
             self._body(direction, here, piece, stop.eos and k == len(stop.pieces) - 1)
+        if stop.trailers is not None:
+            self._trailers(direction, here, stop.trailers)
 
     def _after(self, link: Link, direction: Direction) -> int:
         return (self._response_links if direction else self._links).index(link) + 1
@@ -337,6 +436,7 @@ class WasmChain:
             return
         self._over = (True, self.response_begun)
         self._bypass = self._bypassed = self.response_begun
+        self._response_links = [link for link in self._response_links if link.context is None or link.context.opened]
         self._clear_stops()
         self._sink.local_reply(reply)
 
@@ -380,4 +480,6 @@ class WasmChain:
             else:
                 link.stop(held, None)
                 self._body(held, self._after(link, held), b"".join(stop.pieces), stop.eos)
+                if stop.trailers is not None:
+                    self._trailers(held, self._after(link, held), stop.trailers)
         return not self._over[direction]

@@ -2,7 +2,7 @@
 
 The law: the chain is told what arrives and tells the exchange what may go on; neither waits. `PluginChain` methods may call
 the sink's methods before they return (nothing paused) or much later (a plugin paused). Every message goes through in order:
-one head, then body pieces, the last of them (or the head itself) with `eos`.
+one head, then body pieces, the last of them (or the head itself) with `eos` unless trailers follow.
 
 An *open head* is a start line and field lines, each ended by CR LF, without framing fields (content-length,
 transfer-encoding, connection and the other hop-by-hop fields) and without the empty line. `framing` is the framing field line
@@ -36,10 +36,15 @@ class ChainSink(Protocol):
 
     def forward_request_body(self, data: bytes, eos: bool) -> None: ...
 
+    def forward_request_trailers(self, lines: bytes) -> None:
+        """Field lines, each ended by CR LF, in the place of the body's `eos`."""
+
     def forward_response_head(self, head: bytes) -> None:
         """An open head for the client (`HTTP/1.1 STATUS REASON` first), after every plugin."""
 
     def forward_response_body(self, data: bytes, eos: bool) -> None: ...
+
+    def forward_response_trailers(self, lines: bytes) -> None: ...
 
     def local_reply(self, reply: LocalReply) -> None:
         """Instead of anything further from the upstream. The reply itself goes through `response_head`/`response_body`
@@ -112,6 +117,11 @@ class PluginChain(Protocol):
     def response_head(self, head: bytes, framing: bytes, eos: bool) -> None: ...
 
     def response_body(self, data: bytes, eos: bool) -> None: ...
+
+    def request_trailers(self, lines: bytes) -> None:
+        """Field lines after the last piece of the body, which then had no `eos`."""
+
+    def response_trailers(self, lines: bytes) -> None: ...
 
     def finish(self) -> None:
         """The stream is over, however it ended: on_done, on_log, on_delete, exactly once. No sink call follows."""

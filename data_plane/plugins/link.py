@@ -34,9 +34,9 @@ class LinkSlot(Protocol):
 
 class Stop:
     """Where a direction waits. `pieces` came after a paused head; with a paused body they are the plugin's own copies,
-    kept only under fail_open, where they must go on if the VM dies with them."""
+    kept only under fail_open, where they must go on if the VM dies with them. `trailers` are those that have come meanwhile."""
 
-    __slots__ = ("eos", "framing", "head", "pieces", "size")
+    __slots__ = ("eos", "framing", "head", "pieces", "size", "trailers")
 
     def __init__(self, head: bytes | None, framing: bytes, eos: bool) -> None:
         self.head = head
@@ -45,6 +45,7 @@ class Stop:
         self.pieces: list[bytes] = []
         self.size = 0
 
+        self.trailers: bytes | None = None
 
 NO_STOPS: tuple[Stop | None, Stop | None] = (None, None)
 

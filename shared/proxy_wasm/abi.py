@@ -96,6 +96,9 @@ class Effect(IntFlag):
     DONE = 32
     OTHERS = 64
     BAD_HEAD = 128
+    TRAILERS = 256
+    CLEAR_ROUTE_CACHE = 512
+    FINISHED = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from shared.proxy_wasm.abi import LogLevel
+from shared.proxy_wasm.foreign.registry import ForeignFunctions
 from shared.proxy_wasm.limits import Limits
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.properties import StreamFacts
@@ -27,6 +28,7 @@ class VmSettings:
     vm_configuration: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
     log_level: LogLevel = LogLevel.INFO
+    foreign: ForeignFunctions = field(default_factory=ForeignFunctions)
 
 
 class StreamOwner(Protocol):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.proxy_wasm import call_operations, properties
-from shared.proxy_wasm.abi import Status
+from shared.proxy_wasm.abi import LogLevel, Status
 from shared.proxy_wasm.calls import Core
 from shared.proxy_wasm.failures import GuestTrap
+from shared.proxy_wasm.foreign.call import ForeignCall
 
 if TYPE_CHECKING:
     from shared.proxy_wasm.services import SharedServices
@@ -67,7 +68,7 @@ def _get_property(vm: PluginVM, op: Operands) -> Answer:
     if value is None and stream is not None:
         value = properties.stream_property(parts, stream.owner.facts)
         if value is None:
-            value = stream.owner.plugin_properties().get(path)
+            value = properties.plugins_own(stream.owner.plugin_properties(), path)
     return Answer(Status.NOT_FOUND) if value is None else Answer(Status.OK, value)
 
 
@@ -75,8 +76,24 @@ def _set_property(vm: PluginVM, op: Operands) -> Answer:
     stream = vm.streams.get(op.context_id)
     if stream is None:
         return Answer(Status.NOT_FOUND)
-    stream.owner.plugin_properties()[op.first] = op.second
+    path, own = op.first, stream.owner.plugin_properties()
+    if path in own and stream.root.declared.get(path):
+        return Answer(Status.BAD_ARGUMENT)
+    own[path] = op.second
     return Answer(Status.OK)
+
+
+def _call_foreign_function(vm: PluginVM, op: Operands) -> Answer:
+    function, root = vm.settings.foreign.get(op.first), vm.roots.get(op.root_id)
+    if function is None or root is None:
+        return Answer(Status.NOT_FOUND)
+    call = ForeignCall(vm, root, vm.streams.get(op.context_id), op.second)
+    try:
+        result = function(call)
+    except Exception as error:  # native code of somebody else
+        call.log(LogLevel.ERROR, f"foreign function {op.first.decode(errors='replace')}: {type(error).__name__}: {error}")
+        return Answer(Status.INTERNAL_FAILURE)
+    return Answer(Status.OK, result) if isinstance(result, bytes) else Answer(result)
 
 
 def _set_tick_period(vm: PluginVM, op: Operands) -> Answer:
@@ -131,7 +148,7 @@ Own = Callable[["PluginVM", Operands], Answer]
 Called = Callable[["PluginVM", Operands], tuple[Status, int]]
 Shared = Callable[["SharedServices", "PluginVM", Operands], Answer]
 
-OWN: dict[int, Own] = {1: _get_property, 2: _set_property, 3: _set_tick_period}
+OWN: dict[int, Own] = {1: _get_property, 2: _set_property, 3: _set_tick_period, 14: _call_foreign_function}
 OWN |= {code: _call(operation) for code, operation in call_operations.OPERATIONS.items()}
 SHARED: dict[int, Shared] = {
     4: _get_data,

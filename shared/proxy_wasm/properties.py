@@ -8,7 +8,7 @@ Source: ABI reference, section "Property path and value encodings".
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 _INTEGER = struct.Struct("<q")
@@ -79,6 +79,22 @@ STREAM_PROPERTIES: dict[tuple[bytes, ...], Callable[[StreamFacts], bytes | None]
     (b"xds", b"route_name"): lambda facts: facts.route_name.encode(),
     (b"route_name",): lambda facts: facts.route_name.encode(),
 }
+
+
+# What set_envoy_filter_state has set stands among the plugins' own under this prefix, as no path begins with NUL.
+FILTER_STATE = b"\0filter_state\0"
+_FILTER_STATE_PATH, _OF_PLUGINS = b"filter_state\0", b"wasm."
+
+
+def plugins_own(own: Mapping[bytes, bytes], path: bytes) -> bytes | None:
+    """What plugins have set on a stream: by the path that they set, and as Envoy's filter state, where that is `wasm.PATH`."""
+    value = own.get(path)
+    if value is None and path.startswith(_FILTER_STATE_PATH):
+        name = path[len(_FILTER_STATE_PATH) :]
+        value = own.get(FILTER_STATE + name)
+        if value is None and name.startswith(_OF_PLUGINS):
+            value = own.get(name[len(_OF_PLUGINS) :])
+    return value
 
 
 def segments(path: bytes) -> tuple[bytes, ...]:

@@ -40,7 +40,7 @@ class PluginContext:
     """One configuration of the plugin. `streams` are those that are open; `pending` is true between an on_done that answered
     false and proxy_done."""
 
-    __slots__ = ("configuration", "id", "ids", "pending", "streams", "vm")
+    __slots__ = ("configuration", "declared", "foreign_state", "id", "ids", "pending", "streams", "vm")
 
     def __init__(self, vm: PluginVM, context_id: int, configuration: bytes) -> None:
         self.vm = vm
@@ -49,6 +49,9 @@ class PluginContext:
         self.ids = StreamIds(vm.ids)
         self.streams = 0
         self.pending = False
+        # Of foreign functions: properties that the plugin declared (true: read-only), and what else they keep.
+        self.declared: dict[bytes, bool] = {}
+        self.foreign_state: dict[str, object] = {}
 
     def open(self, owner: StreamOwner) -> HttpContext:
         """A stream of this plugin; the guest hears of it with its first callback."""
@@ -83,7 +86,8 @@ class HttpContext:
 
     __slots__ = ("id", "opened", "owner", "root", "vm")
 
-    def __init__(self, root: PluginContext, owner: StreamOwner) -> None:
+    def __init__(self, root: PluginContext, owner: StreamOwner | None = None) -> None:
+        """Without an owner of its own only in a subclass that is one."""
         self.root = root
         self.vm = root.vm
         self.id = root.ids.take()
@@ -137,6 +141,23 @@ class HttpContext:
         vm = self.vm
         return vm.output(vm.call(vm.take_body, self.id, direction))
 
+    def trailers(self, direction: Direction, lines: bytes) -> Outcome | None:
+        """Field lines behind the body. None: they go on as they are; else an Outcome whose `data` are the changed ones."""
+        vm = self.vm
+        if vm.failed is not None:
+            raise vm.failed
+        try:
+            answer = vm.trailers(lines, self.id, direction, 0)
+        except GuestTrap as trap:
+            raise vm.fail(trap) from None
+        return vm.outcome(self, answer) if answer else None
+
+    def take_trailers(self, direction: Direction) -> Outcome | None:
+        """After a pause in trailers, or after a last piece in which the plugin made some."""
+        vm = self.vm
+        answer = vm.call(vm.take_trailers, self.id, direction)
+        return vm.outcome(self, answer) if answer else None
+
     def finish(self) -> None:
         """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept. Once: it has no id afterwards."""
         vm, root = self.vm, self.root
@@ -179,7 +200,7 @@ class PluginVM:
         self._bind_streams(self._core, settings.limits.callback_cpu_ms / 1000)
         self.calls = Calls(self, self._core, settings.limits.callback_cpu_ms / 1000, callouts)
         self._start(self._instance, start_seconds)
-        callbacks = self._instance.callbacks
+        callbacks = self.callbacks = self._instance.callbacks
         self.reads_request_body = "proxy_on_request_body" in callbacks
         self.reads_response_body = "proxy_on_response_body" in callbacks
         self.logs_streams = "proxy_on_log" in callbacks
@@ -187,6 +208,7 @@ class PluginVM:
     def _bind_start(self, core: Core, version: AbiVersion, seconds: float) -> None:
         self.root_create = core.phase("root_create", 2, seconds)
         self.root_start = core.phase("root_start", 1, seconds)
+        self.reads_trailers = not callbacks.isdisjoint(("proxy_on_request_trailers", "proxy_on_response_trailers"))
         self.root_configure = core.phase("root_configure", 1, seconds)
         self.root_settle, self._next_other = core.call("root_settle", 1), core.call("next_other", 0)
         self._log_address = core.call("log_address", 0)() & _MASK
@@ -211,7 +233,12 @@ class PluginVM:
         settings, core = self.settings, self._core
         environment = b"".join(f"{name}={value}\0".encode() for name, value in settings.environment.items())
         try:
+        self.trailers = core.stream_phase("trailers", seconds)
             core.write(settings.vm_configuration)
+        self.new_connection, self.tcp_data = core.phase("new_connection", 2, seconds), core.stream_phase("tcp_data", seconds)
+        self.tcp_closed = core.phase("tcp_closed", 3, seconds)
+        self.tcp_held, self.tcp_take = core.call("tcp_held", 2), core.call("tcp_take", 2)
+        self.take_trailers, self._show_map = core.call("take_trailers", 2), core.call("show_map", 2)
             kept = core.call("set_vm_configuration", 1)(len(settings.vm_configuration))
             core.write(environment)
             kept &= core.call("set_environment", 2)(len(settings.environment), len(environment))
@@ -297,6 +324,10 @@ class PluginVM:
             self.flush_logs()
             return Outcome(1, Effect(0), no_room=True)
         return self.settle(stream)
+    def show_map(self, stream: HttpContext, map_type: MapType) -> pairs.Pairs | None:
+        size = self._show_map(stream.id, map_type)
+        return None if size < 0 else pairs.decode(self.output(size))
+
 
     def settle(self, stream: HttpContext) -> Outcome:
         fields = self._result()

@@ -106,8 +106,16 @@ void on_grpc_close(u32 id, u32 call, u32 status) { (void)call; (void)status; act
 i32 on_done(u32 id) { return (i32)act_at_ends(id); }
 void on_log(u32 id) { act_at_ends(id); }
 void on_delete(u32 id) { act_at_ends(id); }
+i32 on_new_connection(u32 id) { return (i32)act(id); }
+i32 on_downstream_data(u32 id, u32 size, u32 eos) { (void)size; (void)eos; return (i32)act(id); }
+void on_downstream_connection_close(u32 id, u32 peer) { (void)peer; act(id); }
+i32 on_upstream_data(u32 id, u32 size, u32 eos) { (void)size; (void)eos; return (i32)act(id); }
+void on_upstream_connection_close(u32 id, u32 peer) { (void)peer; act(id); }
 i32 on_request_headers(u32 id, u32 n, u32 eos) { (void)n; (void)eos; return (i32)act(id); }
 i32 on_request_body(u32 id, u32 size, u32 eos) { (void)size; (void)eos; return (i32)act(id); }
+i32 on_request_trailers(u32 id, u32 n) { (void)n; return (i32)act(id); }
+i32 on_response_trailers(u32 id, u32 n) { (void)n; return (i32)act(id); }
+void on_foreign_function(u32 id, u32 function, u32 size) { (void)function; (void)size; act(id); }
 i32 on_response_headers(u32 id, u32 n, u32 eos) { (void)n; (void)eos; return (i32)act(id); }
 i32 on_response_body(u32 id, u32 size, u32 eos) { (void)size; (void)eos; return (i32)act(id); }
 

@@ -79,6 +79,12 @@ class ManualLoop:
                 call.callback(*call.arguments)
         self.now = end
 
+    def turn(self) -> None:
+        """The next thing that is due now."""
+        _, _, call = heapq.heappop(self._calls)
+        if not call.cancelled:
+            call.callback(*call.arguments)
+
     @property
     def waiting(self) -> int:
         return sum(not call.cancelled for _, _, call in self._calls)
@@ -140,6 +146,13 @@ class Case:
 
     def forward_request_body(self, data: bytes, eos: bool) -> None:
         self.journal.lines.append(f"> {data.decode()!r}{' eos' if eos else ''}")
+
+    def forward_request_trailers(self, lines: bytes) -> None:
+        self._line("> trailers", lines or b"\r\n")
+
+    def forward_response_trailers(self, lines: bytes) -> None:
+        self.has_left = True
+        self._line("< trailers", lines or b"\r\n")
 
     def forward_response_head(self, head: bytes) -> None:
         """It waits for the body when a plugin reads that: only then its length is known."""

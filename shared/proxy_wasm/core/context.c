@@ -264,12 +264,14 @@ EXPORT("take_body") u32 take_body(u32 id, u32 direction) {
   Buffer *b = c->body + direction;
   c->open_body &= (u8)~(1u << direction);
   result.out = ADDR(b->data);
+  if (eos) c->writable |= (u8)(1u << (direction ? RESPONSE_TRAILERS : REQUEST_TRAILERS));
   u32 n = b->size;
   b->size = 0;
   return n;
 }
 
 /* The order is the specification's (Envoy logs first, but lets go last as well). A failing on_log must not keep the stream. */
+  if (eos && !(c->effects & F_TRAILERS)) c->writable &= (u8)~(1u << (direction ? RESPONSE_TRAILERS : REQUEST_TRAILERS));
 EXPORT("finish") i32 finish(u32 id) {
   Context *c = contexts[id];
   if (!c) return 0; /* there was no room for it */
@@ -284,6 +286,5 @@ EXPORT("finish") i32 finish(u32 id) {
   c->effects = 0;
   i32 answer = log_size || dirty_count ? LOOK : 0;
   if (answer) result = (Result){.flags = dirty_count ? F_OTHERS : 0, .log_size = log_size, .others = dirty_count};
-  context_free(c);
   return answer;
 }

@@ -34,11 +34,11 @@ enum { OK = 0, NOT_FOUND = 1, BAD_ARGUMENT = 2, SERIALIZATION_FAILURE = 3, INVAL
        UNIMPLEMENTED = 12 };
 enum { REQUEST_HEADERS, REQUEST_TRAILERS, RESPONSE_HEADERS, RESPONSE_TRAILERS, MAPS /* of a stream; the rest are of calls */,
        GRPC_INITIAL_METADATA = 4, GRPC_TRAILING_METADATA, CALL_RESPONSE_HEADERS, CALL_RESPONSE_TRAILERS, LAST_MAP_TYPE = 7 };
-enum { BUFFER_REQUEST_BODY, BUFFER_RESPONSE_BODY, BUFFER_CALL_RESPONSE_BODY = 4, BUFFER_GRPC_MESSAGE, BUFFER_VM_CONFIGURATION,
-       BUFFER_PLUGIN_CONFIGURATION, LAST_BUFFER_TYPE };
+enum { BUFFER_REQUEST_BODY, BUFFER_RESPONSE_BODY, BUFFER_DOWNSTREAM_DATA, BUFFER_UPSTREAM_DATA, BUFFER_CALL_RESPONSE_BODY, BUFFER_GRPC_MESSAGE, BUFFER_VM_CONFIGURATION,
+       BUFFER_PLUGIN_CONFIGURATION, BUFFER_FOREIGN_ARGUMENTS, LAST_BUFFER_TYPE = 8 };
 enum { ABI_0_1_0, ABI_0_2_0, ABI_0_2_1 };
 enum { F_CHANGED = 1, F_LOCAL_REPLY = 2, F_CONTINUE_REQUEST = 4, F_CONTINUE_RESPONSE = 8, F_CLOSE = 16, F_DONE = 32,
-       F_OTHERS = 64, F_BAD_HEAD = 128 };
+       F_OTHERS = 64, F_BAD_HEAD = 128, F_TRAILERS = 256, F_CLEAR_ROUTE_CACHE = 512, F_FINISHED = 1024 };
 enum { LEVEL_INFO = 2, LEVEL_ERROR = 4, LAST_LEVEL = 5 };
 
 /* What a phase function answers. >= 0: go on, nothing else to do, and so many bytes at result.out (0: what came in is
@@ -65,10 +65,18 @@ IMPORT("glue", "proxy_on_grpc_close") void on_grpc_close(u32 id, u32 call, u32 s
 IMPORT("glue", "proxy_on_done") i32 on_done(u32 id);
 IMPORT("glue", "proxy_on_log") void on_log(u32 id);
 IMPORT("glue", "proxy_on_delete") void on_delete(u32 id);
+IMPORT("glue", "proxy_on_new_connection") i32 on_new_connection(u32 id);
+IMPORT("glue", "proxy_on_downstream_data") i32 on_downstream_data(u32 id, u32 size, u32 eos);
+IMPORT("glue", "proxy_on_downstream_connection_close") void on_downstream_connection_close(u32 id, u32 peer);
+IMPORT("glue", "proxy_on_upstream_data") i32 on_upstream_data(u32 id, u32 size, u32 eos);
+IMPORT("glue", "proxy_on_upstream_connection_close") void on_upstream_connection_close(u32 id, u32 peer);
 IMPORT("glue", "proxy_on_request_headers") i32 on_request_headers(u32 id, u32 n, u32 eos);
 IMPORT("glue", "proxy_on_request_body") i32 on_request_body(u32 id, u32 size, u32 eos);
+IMPORT("glue", "proxy_on_request_trailers") i32 on_request_trailers(u32 id, u32 n);
 IMPORT("glue", "proxy_on_response_headers") i32 on_response_headers(u32 id, u32 n, u32 eos);
 IMPORT("glue", "proxy_on_response_body") i32 on_response_body(u32 id, u32 size, u32 eos);
+IMPORT("glue", "proxy_on_response_trailers") i32 on_response_trailers(u32 id, u32 n);
+IMPORT("glue", "proxy_on_foreign_function") void on_foreign_function(u32 id, u32 function, u32 size);
 
 /* --- Python: whatever needs the world outside. Arguments and answers of host_op stand in `op`. */
 IMPORT("host", "op") i32 host_op(u32 code);
@@ -99,6 +107,7 @@ struct Context {
   u8 answered;        /* the response has begun: a local reply has no effect any more */
   u8 pending_done;    /* on_done of a PluginContext answered false */
   u8 is_grpc;
+  u8 is_tcp;          /* a connection, not a request (tcp.c) */
   u8 status_known;    /* :status stands as it was parsed, so `reason` belongs to it */
   u8 dirty;           /* is in the list of contexts with effects */
   u32 effects;        /* F_* recorded by host calls */
@@ -120,7 +129,7 @@ typedef struct {
 /* Arguments of host_op: byte strings in core memory and numbers. The answer is written to `io`, `out_size` bytes. */
 typedef struct { u32 context, root, in[2][2], number[2], out_size, out_number; } Op;
 enum { OP_GET_PROPERTY = 1, OP_SET_PROPERTY, OP_SET_TICK_PERIOD, OP_GET_SHARED_DATA, OP_SET_SHARED_DATA, OP_REGISTER_QUEUE,
-       OP_RESOLVE_QUEUE, OP_ENQUEUE, OP_DEQUEUE, OP_DEFINE_METRIC, OP_INCREMENT_METRIC, OP_RECORD_METRIC, OP_GET_METRIC };
+       OP_RESOLVE_QUEUE, OP_ENQUEUE, OP_DEQUEUE, OP_DEFINE_METRIC, OP_INCREMENT_METRIC, OP_RECORD_METRIC, OP_GET_METRIC, OP_CALL_FOREIGN_FUNCTION };
 enum { OP_HTTP_CALL = 32, OP_GRPC_CALL, OP_GRPC_STREAM, OP_GRPC_SEND, OP_GRPC_CANCEL, OP_GRPC_CLOSE };
 
 #endif

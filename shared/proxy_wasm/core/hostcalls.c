@@ -143,12 +143,16 @@ i32 proxy_get_header_map_value(u32 type, gptr key, u32 key_size, gptr value_out,
   return m && abi == ABI_0_1_0 ? give(NULL, 0, value_out, size_out) : NOT_FOUND;
 }
 
-/* The map that may be changed now, or NULL. Trailers cannot be made yet: they are not in any map. */
+/* The map that may be changed now, or NULL. */
 static Map *writable(Context *c, u32 type) {
   return c && type < MAPS && c->writable >> type & 1 ? c->maps + type : NULL;
 }
 
 static void changed(Context *c, u32 type, const u8 *name, u32 n) {
+  if (!c->maps[type].present) { /* the plugin makes trailers where the message had none */
+    c->maps[type].present = 1;
+    record(c, F_TRAILERS);
+  }
   c->maps[type].changed = 1;
   if (IS(name, n, ":status")) c->status_known = 0;
 }
@@ -238,7 +242,10 @@ EXPORT("proxy_set_header_map_pairs") i32 proxy_set_header_map_pairs(u32 type, gp
 static Buffer *buffer_of(Context *c, u32 type) {
   switch (type) {
     case BUFFER_REQUEST_BODY:
-    case BUFFER_RESPONSE_BODY: return c && c->root && c->open_body >> type & 1 ? c->body + type : NULL;
+    case BUFFER_RESPONSE_BODY:
+    case BUFFER_DOWNSTREAM_DATA:
+    case BUFFER_UPSTREAM_DATA:
+      return c && c->root && c->is_tcp == type >> 1 && c->open_body >> (type & 1) & 1 ? c->body + (type & 1) : NULL;
     case BUFFER_VM_CONFIGURATION: return &vm_configuration;
     case BUFFER_PLUGIN_CONFIGURATION: { /* at any time: plugins made for APISIX read it while they serve */
       Context *root = c && c->root ? context_of(c->root) : c;
@@ -276,7 +283,7 @@ EXPORT("proxy_get_buffer_status") i32 proxy_get_buffer_status(u32 type, gptr siz
 /* Replaces `size` bytes at `start` by the guest's: (0, 0) prepends, a start at or behind the end appends. */
 EXPORT("proxy_set_buffer_bytes") i32 proxy_set_buffer_bytes(u32 type, u32 start, u32 size, gptr bytes, u32 n) {
   ENTER();
-  if (type > BUFFER_RESPONSE_BODY) return BAD_ARGUMENT; /* all others are read-only */
+  if (type > BUFFER_UPSTREAM_DATA) return BAD_ARGUMENT; /* all others are read-only */
   if (!guest_range(bytes, n)) return INVALID_MEMORY_ACCESS;
   Context *c = current();
   Buffer *b = buffer_of(c, type);
@@ -288,7 +295,7 @@ EXPORT("proxy_set_buffer_bytes") i32 proxy_set_buffer_bytes(u32 type, u32 start,
   if (n > limit || start + tail + n > limit || !buffer_reserve(b, start + tail + n)) return INTERNAL_FAILURE;
   __builtin_memmove(b->data + start + n, b->data + start + size, tail);
   b->size = start + n + tail;
-  c->changed_body |= (u8)(1u << type);
+  c->changed_body |= (u8)(1u << (type & 1));
   return guest_read(b->data + start, bytes, n) ? OK : INVALID_MEMORY_ACCESS;
 }
 
@@ -297,10 +304,9 @@ EXPORT("proxy_set_buffer_bytes") i32 proxy_set_buffer_bytes(u32 type, u32 start,
 static i32 stream_effect(u32 type, u32 request, u32 response) {
   ENTER();
   if (type > 3) return BAD_ARGUMENT;
-  if (type > 1) return UNIMPLEMENTED; /* downstream and upstream of TCP streams */
   Context *c = current();
   if (!c || !c->root) return BAD_ARGUMENT;
-  record(c, type ? response : request);
+  if (c->is_tcp == type >> 1) record(c, type & 1 ? response : request); /* of the other kind of stream: nothing, as in Envoy */
   return OK;
 }
 
@@ -330,10 +336,11 @@ i32 proxy_send_local_response(u32 status, gptr details, u32 details_size, gptr b
   if (status < 200 || status > 599) return BAD_ARGUMENT;
   Context *c = current();
   if (!c || !c->root || c->answered || c->reply.status) return OK;
-  u8 *text, *bytes, *pairs;
+  u8 *text, *pairs, *bytes;
   TRY(take_for(c, details, details_size, &text));
-  TRY(take_for(c, body, body_size, &bytes));
   TRY(take_for(c, headers, headers_size, &pairs));
+  if (body_size > body_limit || !(bytes = arena_take_large(&c->arena, body_size))) return INTERNAL_FAILURE;
+  if (!guest_read(bytes, body, body_size)) return INVALID_MEMORY_ACCESS;
   if (!reply_headers_valid(c, pairs, headers_size)) return BAD_ARGUMENT;
   c->reply = (LocalReply){status, c->is_grpc && grpc_status <= 16 ? grpc_status : ~0u, text, bytes, pairs,
                           details_size, body_size, headers_size};
@@ -369,12 +376,4 @@ EXPORT("proxy_set_property") i32 proxy_set_property(gptr path, u32 n, gptr value
   op.in[0][0] = ADDR(p); op.in[0][1] = n;
   op.in[1][0] = ADDR(v); op.in[1][1] = value_size;
   return n ? call_op(OP_SET_PROPERTY, c) : NOT_FOUND;
-}
-
-/* No foreign function is registered yet; an unknown name is NotFound for every SDK. */
-EXPORT("proxy_call_foreign_function")
-i32 proxy_call_foreign_function(gptr name, u32 n, gptr arguments, u32 size, gptr result_out, gptr size_out) {
-  ENTER();
-  (void)result_out; (void)size_out;
-  return guest_range(name, n) && guest_range(arguments, size) ? NOT_FOUND : INVALID_MEMORY_ACCESS;
 }

@@ -184,7 +184,7 @@ def test_the_time_is_now(guest: Guest) -> None:
 
 
 def test_no_call_was_made_and_no_foreign_function_is_known(guest: Guest) -> None:
-    stream = guest.stream("request_headers status", "request_headers foreign compress data", "request_headers foreign % %")
+    stream = guest.stream("request_headers status", "request_headers foreign compres data", "request_headers foreign % %")
     stream.request_headers(GET, eos=True)
     assert guest.take()[2:] == ["status: OK 0", "foreign: NOT_FOUND", "foreign: NOT_FOUND"]
 
