@@ -18,11 +18,16 @@ from starlette.responses import Response
 from control_plane import errors
 from control_plane.admin import docs_page, openapi
 from control_plane.admin.checks import Checks
+from control_plane.admin.collector import Collector
+from control_plane.admin.dry_run import DryRuns
 from control_plane.admin.module_routes import ModuleRoutes
 from control_plane.admin.modules import Modules
 from control_plane.admin.resources import Resources
 from control_plane.admin.router import ResourceRoutes, schema, unmatched
+from control_plane.admin.version_routes import VersionRoutes
+from control_plane.admin.versions import Versions
 from control_plane.auth import require_key
+from control_plane.sandbox.sandbox import Sandbox
 from shared.schema.resources import RESOURCES
 from shared.store.contract import ConfigStore
 
@@ -38,17 +43,22 @@ def create_app(
     keys: Sequence[str],
     clock: Callable[[], float] = time.time,
     collect_seconds: float = COLLECT_SECONDS,
+    sandbox: Sandbox | None = None,
 ) -> FastAPI:
-    """The Admin API over an open store, for whoever has one of the keys."""
-    modules = Modules(store)
-    resources = Resources(store, modules, Checks(store), clock)
+    """The Admin API over an open store, for whoever has one of the keys. It has a sandbox of its own unless it is given one."""
+    modules, versions = Modules(store), Versions(store, clock)
+    tried_in = Sandbox() if sandbox is None else sandbox
+    resources = Resources(store, modules, Checks(store), DryRuns(store, modules, tried_in), versions, clock)
+    collector = Collector(store, versions)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
-            collecting = tasks.create_task(modules.collect_every(collect_seconds), name="collect-modules")
+            collecting = tasks.create_task(collector.collect_every(collect_seconds), name="collect-modules")
             yield
             collecting.cancel()
+        if sandbox is None:
+            tried_in.close()
 
     app = openapi.DescribedApp(
         title="Waspgate Admin API",
@@ -86,6 +96,7 @@ def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str]) -
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_key(keys))])
     # Before the kinds: `module` is no sub-path of a PATCH, and `schema` no kind.
     ModuleRoutes(resources, modules).register(router)
+    VersionRoutes(resources).register(router)
     for resource in RESOURCES.values():
         ResourceRoutes(resource, resources).register(router)
     router.add_api_route("/schema/{kind}", schema, methods=["GET"], tags=["schema"], responses=openapi.FAILURES)

@@ -25,6 +25,16 @@ async def read_json(request: Request, missing: str) -> Any:  # noqa: ANN401 - a 
     data = await _read(request, MAX_BODY, _json_too_large)
     if not data:
         raise BadRequest(missing)
+    return _decoded(data)
+
+
+async def read_json_or(request: Request, default: object) -> Any:  # noqa: ANN401 - a JSON text may be anything
+    """The decoded body, or `default` for a request without one."""
+    data = await _read(request, MAX_BODY, _json_too_large)
+    return _decoded(data) if data else default
+
+
+def _decoded(data: bytes) -> Any:  # noqa: ANN401 - a JSON text may be anything
     try:
         return decode(data)
     except DocumentError as error:

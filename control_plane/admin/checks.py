@@ -17,16 +17,18 @@ from control_plane.errors import BadRequest
 from shared.keys import Kind, guard_key, kind_prefix, parse_resource_key, resource_key
 from shared.schema.document import DocumentError, decode
 from shared.schema.resources import RESOURCES, Resource
-from shared.store.contract import ConfigStore, Entry, Expect, Put
+from shared.store.contract import ConfigStore, Delete, Entry, Expect, Put
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     expect: tuple[Expect, ...] = ()
-    operations: tuple[Put, ...] = ()
+    operations: tuple[Put | Delete, ...] = ()
 
     def __add__(self, other: Plan) -> Plan:
-        return Plan(self.expect + other.expect, self.operations + other.operations)
+        """What both say counts once: etcd takes no key twice in one transaction."""
+        expect = dict.fromkeys(self.expect + other.expect)
+        return Plan(tuple(expect), tuple(dict.fromkeys(self.operations + other.operations)))
 
 
 @dataclass(frozen=True, slots=True)

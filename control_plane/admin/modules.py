@@ -14,21 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import structlog
-
 from control_plane.errors import BadRequest
-from shared.keys import kind_prefix
 from shared.proxy_wasm.binary import ModuleError
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.inspect import ModuleReport, inspect
-from shared.schema.document import DocumentError, decode
-from shared.store.blobs import MAX_MODULE_BYTES, collect_modules, get_module, hold_module, put_module
-from shared.store.contract import ConfigStore, StoreError
+from shared.store.blobs import MAX_MODULE_BYTES, get_module, hold_module, put_module
+from shared.store.contract import ConfigStore
 
 # Of Wasm memory.
 PAGE = 65536
-
-log = structlog.get_logger()
 
 
 @cache
@@ -111,30 +105,3 @@ class Modules:
         if claimed != report.sha256 and not left_over:
             raise BadRequest(f"module file {path}: its sha256 is {report.sha256}, expected {claimed}")
         return {"file": path, "sha256": report.sha256}
-
-    async def collect_every(self, seconds: float) -> None:
-        """Remove modules that no plugin points at, again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                removed = await self.collect()
-            except StoreError as error:
-                log.warning("modules were not collected", error=str(error))
-            else:
-                if removed:
-                    log.info("removed unreferenced modules", sha256=sorted(removed))
-
-    async def collect(self) -> set[str]:
-        """What is pointed at between the two looks is held for longer than they take."""
-        listing = await self.store.list(kind_prefix("wasm_plugins"))
-        return set(await collect_modules(self.store, {digest for e in listing.entries if (digest := _digest(e.value))}))
-
-
-def _digest(value: bytes) -> str | None:
-    try:
-        document = decode(value)
-    except DocumentError:
-        return None
-    module = document.get("module") if isinstance(document, dict) else None
-    digest = module.get("sha256") if isinstance(module, dict) else None
-    return digest if isinstance(digest, str) else None

@@ -37,12 +37,15 @@ def _object(required: dict[str, Any], **optional: object) -> dict[str, Any]:
     return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
 
 
-_PROBLEM = _object({"path": _TEXT, "message": _TEXT})
+_PROBLEM = _object({"path": _TEXT, "message": _TEXT}, log={"type": "array", "items": _TEXT})
+_VERSION = _object({"version": _INDEX, "sha256": _TEXT, "module": {"type": "object"}, "active": {"type": "boolean"}})
 _SHAPES: dict[str, dict[str, Any]] = {
     "Error": _object({"error_msg": _TEXT}, errors={"type": "array", "items": _PROBLEM}, req_body=_TEXT),
     "Unauthorized": _object({"error_msg": _TEXT, "description": _TEXT}),
     "KeyNotFound": _object({"message": _TEXT}),
     "ModuleReport": TypeAdapter(ModuleReport).json_schema(),
+    "Versions": _object({"total": _INDEX, "list": {"type": "array", "items": _VERSION}}),
+    "RolledBack": _object({"key": _TEXT, "value": {"type": "object"}, "version": _INDEX}),
     "Deleted": _object({"deleted": {"const": "1"}, "key": _TEXT}),
     "Written": _object({"key": _TEXT, "value": {"type": "object"}}),
     "Entry": _object({"key": _TEXT, "value": {"type": "object"}, "createdIndex": _INDEX, "modifiedIndex": _INDEX}),

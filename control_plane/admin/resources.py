@@ -16,8 +16,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from control_plane.admin.checks import Checks, Plan
+from control_plane.admin.dry_run import DryRuns
 from control_plane.admin.listing import Item
 from control_plane.admin.modules import Modules
+from control_plane.admin.versions import Versions
 from control_plane.errors import AdminError, BadRequest, KeyNotFound
 from shared.keys import generated_id, kind_prefix, parse_resource_key, resource_key
 from shared.schema.document import DocumentError, decode, encode
@@ -32,6 +34,17 @@ PAUSE = 0.005
 
 # From the object as it stands (None: absent) to what it shall be, without bookkeeping.
 Change = Callable[[dict[str, Any] | None], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a write is meant: `ttl` in seconds; without `dry_run` no plugin is asked."""
+
+    ttl: int | None = None
+    dry_run: bool = True
+
+
+PLAIN = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,8 @@ class Resources:
     store: ConfigStore
     modules: Modules
     checks: Checks
+    dry_runs: DryRuns
+    versions: Versions
     clock: Callable[[], float]
     locks: Locks = field(default_factory=Locks)
 
@@ -78,13 +93,13 @@ class Resources:
             raise KeyNotFound
         return _item(entry)
 
-    async def put(self, resource: Resource, object_id: str, document: object, ttl: int | None = None) -> Written:
+    async def put(self, resource: Resource, object_id: str, document: object, options: Options = PLAIN) -> Written:
         """Create or replace."""
         _refuse_timestamps(document)
         _check_body_id(resource, object_id, document)
-        return await self._write(resource, object_id, _replacing(resource, document), ttl)
+        return await self._write(resource, object_id, _replacing(resource, document), options)
 
-    async def post(self, resource: Resource, document: object, ttl: int | None = None) -> Written:
+    async def post(self, resource: Resource, document: object, options: Options = PLAIN) -> Written:
         """Create under a new id."""
         _refuse_timestamps(document)
         if isinstance(document, dict) and "id" in document:
@@ -93,12 +108,12 @@ class Resources:
             object_id = generated_id(await self.store.revision() + 1)
             key = resource_key(resource.kind, object_id)
             async with self.locks.hold(key):
-                written = await self._attempt(resource, object_id, lambda _previous: document, ttl, None)
+                written = await self._attempt(resource, object_id, lambda _previous: document, options, None)
             if written is not None:
                 return written
         raise _lost()
 
-    async def patch(self, resource: Resource, object_id: str, change: Change, ttl: int | None = None) -> Written:
+    async def patch(self, resource: Resource, object_id: str, change: Change, options: Options = PLAIN) -> Written:
         """Change an object that exists; raises KeyNotFound."""
 
         def existing(previous: dict[str, Any] | None) -> object:
@@ -109,12 +124,12 @@ class Resources:
             _check_body_id(resource, object_id, changed)
             return _without_id(changed)
 
-        return await self._write(resource, object_id, existing, ttl)
+        return await self._write(resource, object_id, existing, options, patching=True)
 
-    async def set_module(self, resource: Resource, name: str, sha256: str) -> Written:
+    async def set_module(self, resource: Resource, name: str, sha256: str, options: Options = PLAIN) -> Written:
         """Point a plugin at stored bytes; makes the plugin when it is not there."""
         module = {"sha256": sha256}
-        return await self._write(resource, name, lambda previous: {**(previous or {}), "module": module}, None)
+        return await self._write(resource, name, lambda previous: {**(previous or {}), "module": module}, options)
 
     async def delete(self, resource: Resource, object_id: str, *, force: bool) -> int:
         """The revision of the deletion; raises KeyNotFound, or BadRequest when the object is in use and not `force`."""
@@ -125,6 +140,8 @@ class Resources:
                 if entry is None:
                     raise KeyNotFound
                 plan = Plan() if force else await self.checks.before_delete(resource, object_id)
+                if resource.kind == "wasm_plugins":
+                    plan += await self.versions.before_delete(object_id)
                 expect = [Expect(key, entry.mod_revision), *plan.expect]
                 result = await self.store.transaction(expect, [Delete(key), *plan.operations])
                 if result.committed:
@@ -132,29 +149,43 @@ class Resources:
                 await _pause()
         raise _lost()
 
-    async def _write(self, resource: Resource, object_id: str, change: Change, ttl: int | None) -> Written:
+    async def _write(
+        self, resource: Resource, object_id: str, change: Change, options: Options, *, patching: bool = False
+    ) -> Written:
         key = resource_key(resource.kind, object_id)
         async with self.locks.hold(key):
             for _ in range(ATTEMPTS):
                 entry = await self.store.get(key)
-                written = await self._attempt(resource, object_id, change, ttl, entry)
+                written = await self._attempt(resource, object_id, change, options, entry, patching=patching)
                 if written is not None:
                     return written
                 await _pause()
         raise _lost()
 
     async def _attempt(
-        self, resource: Resource, object_id: str, change: Change, ttl: int | None, entry: Entry | None
+        self,
+        resource: Resource,
+        object_id: str,
+        change: Change,
+        options: Options,
+        entry: Entry | None,
+        *,
+        patching: bool = False,
     ) -> Written | None:
         """One round; None when something that it relied on changed."""
         stored = _stored_object(entry)
         previous = None if entry is None else _without(stored, BOOKKEEPING)
         document = await self._complete(resource, change(previous), previous)
         plan = await self.checks.before_write(resource, object_id, document, previous)
+        if options.dry_run:
+            # A PATCH answers for what it changes, everything else for the whole document.
+            plan += await self.dry_runs.before_write(resource, document, previous if patching else None, object_id)
+        if resource.kind == "wasm_plugins":
+            plan += await self.versions.before_write(object_id, (previous or {}).get("module"), document.get("module"))
         value = {**document, "id": object_id, **self._timestamps(stored)}
         key = resource_key(resource.kind, object_id)
         expect = [Expect(key, entry.mod_revision if entry else 0), *plan.expect]
-        lease = 0 if ttl is None else await self.store.grant_lease(ttl)
+        lease = 0 if options.ttl is None else await self.store.grant_lease(options.ttl)
         result = await self.store.transaction(expect, [Put(key, encode(value), lease), *plan.operations])
         if result.committed:
             return Written(key, value, entry is None, result.revision)

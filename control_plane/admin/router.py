@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from control_plane.admin import listing
 from control_plane.admin.body import read_json
 from control_plane.admin.openapi import operation
 from control_plane.admin.patch import SubPathError, merge, set_at, split
-from control_plane.admin.resources import Change, Resources, Written
+from control_plane.admin.resources import Change, Options, Resources, Written
 from control_plane.errors import AdminError, BadRequest, answer
 from shared.keys import resource_key
 from shared.schema.common import ID_PATTERN
@@ -30,11 +30,28 @@ MAX_TTL = 315_360_000
 ID_LENGTH = 64
 
 TTL: str | None = Query(None, description="seconds after which the object is deleted")
+DRY_RUN: str | None = Query(None, description="`false`: plugins are not asked whether they take their configurations")
 
 NO_CONFIGURATION = "missing configurations"
 NO_CHANGE = "missing new configuration"
 
 _ID = re.compile(ID_PATTERN)
+
+
+def write_options(ttl: str | None = TTL, dry_run: str | None = DRY_RUN) -> Options:
+    """Raises BadRequest."""
+    return Options(_ttl(ttl), asks_plugins(dry_run))
+
+
+def asks_plugins(dry_run: str | None = DRY_RUN) -> bool:
+    """Raises BadRequest."""
+    if dry_run not in (None, "true", "false"):
+        raise BadRequest(f"invalid argument dry_run: expected true or false, got {excerpt(dry_run)}")
+    return dry_run != "false"
+
+
+Write = Annotated[Options, Depends(write_options)]
+Asked = Annotated[bool, Depends(asks_plugins)]
 
 
 class ResourceRoutes:
@@ -79,28 +96,28 @@ class ResourceRoutes:
         item = await self._resources.get(self._resource, self._checked(id))
         return answer(200, item.envelope())
 
-    async def put(self, id: str, request: Request, ttl: str | None = TTL) -> Response:
+    async def put(self, id: str, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
-        return _written(await self._resources.put(self._resource, self._checked(id), document, _ttl(ttl)))
+        return _written(await self._resources.put(self._resource, self._checked(id), document, options))
 
-    async def put_by_body(self, request: Request, ttl: str | None = TTL) -> Response:
+    async def put_by_body(self, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
         given = document.get("id") if isinstance(document, dict) else None
         if not isinstance(given, str | int) or isinstance(given, bool):
             raise _missing_id(self._resource)
-        return _written(await self._resources.put(self._resource, self._checked(str(given)), document, _ttl(ttl)))
+        return _written(await self._resources.put(self._resource, self._checked(str(given)), document, options))
 
-    async def post(self, request: Request, ttl: str | None = TTL) -> Response:
+    async def post(self, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
-        return _written(await self._resources.post(self._resource, document, _ttl(ttl)))
+        return _written(await self._resources.post(self._resource, document, options))
 
-    async def patch(self, id: str, request: Request, ttl: str | None = TTL) -> Response:
+    async def patch(self, id: str, request: Request, options: Write) -> Response:
         change = await read_json(request, NO_CHANGE)
         if not isinstance(change, dict):
             raise BadRequest(f"wrong type: expected object, got {excerpt(change)}")
-        return await self._patched(id, lambda previous: merge(previous, change), ttl)
+        return await self._patched(id, lambda previous: merge(previous, change), options)
 
-    async def patch_at(self, id: str, sub_path: str, request: Request, ttl: str | None = TTL) -> Response:
+    async def patch_at(self, id: str, sub_path: str, request: Request, options: Write) -> Response:
         value = await read_json(request, NO_CHANGE)
 
         def change(previous: dict[str, Any] | None) -> object:
@@ -113,7 +130,7 @@ class ResourceRoutes:
                 raise BadRequest(f"invalid configuration: {error}") from error
             return changed
 
-        return await self._patched(id, change, ttl)
+        return await self._patched(id, change, options)
 
     async def delete(self, id: str, force: str | None = Query(None, description="`true`: even when it is in use")) -> Response:
         object_id = self._checked(id)
@@ -121,8 +138,8 @@ class ResourceRoutes:
         key = resource_key(self._resource.kind, object_id)
         return answer(200, {"deleted": "1", "key": key}, revision)
 
-    async def _patched(self, id: str, change: Change, ttl: str | None) -> Response:
-        return _written(await self._resources.patch(self._resource, self._checked(id), change, _ttl(ttl)))
+    async def _patched(self, id: str, change: Change, options: Options) -> Response:
+        return _written(await self._resources.patch(self._resource, self._checked(id), change, options))
 
     def _checked(self, object_id: str) -> str:
         return checked_id(self._resource, object_id)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
 from control_plane.app import create_app
+from control_plane.sandbox.sandbox import Sandbox
 from shared.store.contract import ConfigStore
 
 KEY = "test-admin-key"
@@ -48,11 +51,24 @@ class Admin:
         return await self.ok("PUT", f"/wasm_plugins/{name}/module", content=data)
 
 
+@cache
+def shared_sandbox() -> Sandbox:
+    """One for all tests: starting a process for each would take longer than they do."""
+    sandbox = Sandbox()
+    atexit.register(sandbox.close)
+    return sandbox
+
+
 @asynccontextmanager
 async def admin(
-    store: ConfigStore, *, clock: Callable[[], float] = time.time, collect_seconds: float = 600.0
+    store: ConfigStore,
+    *,
+    clock: Callable[[], float] = time.time,
+    collect_seconds: float = 600.0,
+    sandbox: Sandbox | None = None,
 ) -> AsyncIterator[Admin]:
-    app = create_app(store, keys=[KEY], clock=clock, collect_seconds=collect_seconds)
+    tried_in = sandbox or shared_sandbox()
+    app = create_app(store, keys=[KEY], clock=clock, collect_seconds=collect_seconds, sandbox=tried_in)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

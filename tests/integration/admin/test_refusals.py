@@ -93,7 +93,9 @@ BODIES: list[tuple[bytes, str]] = [
 
 async def test_bad_bodies_everywhere(api: Admin) -> None:
     await api.ok("PUT", "/routes/1", ROUTE)
-    written = [(v, p) for v, p in operations(api) if v in ("PUT", "POST", "PATCH") and not p.endswith("/module")]
+    # A module is no JSON, and a rollback needs no body; it has tests of its own.
+    others = ("/module", "/rollback")
+    written = [(v, p) for v, p in operations(api) if v in ("PUT", "POST", "PATCH") and not p.endswith(others)]
     for verb, path in written:
         for body, message in BODIES:
             relative = path.removeprefix("/apisix/admin")
