@@ -191,6 +191,7 @@ TOOLCHAIN_FUNCTIONS = {
     "pthread_equal": "ii>i",
     "abort": "iiii>",
     "seed": ">F",
+    "trace": "iiFFFFF>",
 }
 
 WASI_MODULES = ("wasi_snapshot_preview1", "wasi_unstable")
@@ -199,9 +200,9 @@ ERRNO_BADF = 8
 ERRNO_NOENT = 44
 ERRNO_NOSYS = 52
 ERRNO_NOTSUP = 58
+ERRNO_NOTCAPABLE = 76
 
 # name -> (type, constant answer or None: the core answers). The constants are those of Envoy's host: a plugin has no files
-ERRNO_NOTCAPABLE = 76
 # and no sockets, and BADF from fd_prestat_get is what ends libc's and Go's scan of pre-opened directories.
 WASI_FUNCTIONS: dict[str, tuple[str, int | None]] = {
     "args_get": ("ii>i", 0),
@@ -211,25 +212,25 @@ WASI_FUNCTIONS: dict[str, tuple[str, int | None]] = {
     "clock_res_get": ("ii>i", None),
     "clock_time_get": ("iIi>i", None),
     "fd_advise": ("iIIi>i", 0),
-    "fd_allocate": ("iII>i", ERRNO_BADF),
+    "fd_allocate": ("iII>i", None),
     "fd_close": ("i>i", 0),
-    "fd_datasync": ("i>i", 0),
+    "fd_datasync": ("i>i", None),
     "fd_fdstat_get": ("ii>i", None),
     "fd_fdstat_set_flags": ("ii>i", ERRNO_NOSYS),
-    "fd_fdstat_set_rights": ("iII>i", ERRNO_BADF),
+    "fd_fdstat_set_rights": ("iII>i", None),
     "fd_filestat_get": ("ii>i", ERRNO_BADF),
-    "fd_filestat_set_size": ("iI>i", ERRNO_BADF),
-    "fd_filestat_set_times": ("iIIi>i", ERRNO_BADF),
+    "fd_filestat_set_size": ("iI>i", None),
+    "fd_filestat_set_times": ("iIIi>i", None),
     "fd_pread": ("iiiIi>i", ERRNO_NOSYS),
     "fd_prestat_get": ("ii>i", ERRNO_BADF),
     "fd_prestat_dir_name": ("iii>i", ERRNO_NOSYS),
-    "fd_pwrite": ("iiiIi>i", ERRNO_BADF),
+    "fd_pwrite": ("iiiIi>i", None),
     "fd_read": ("iiii>i", ERRNO_NOSYS),
     "fd_readdir": ("iiiIi>i", ERRNO_NOSYS),
     "fd_renumber": ("ii>i", ERRNO_BADF),
     "fd_seek": ("iIii>i", 0),
-    "fd_sync": ("i>i", 0),
-    "fd_tell": ("ii>i", ERRNO_BADF),
+    "fd_sync": ("i>i", None),
+    "fd_tell": ("ii>i", None),
     "fd_write": ("iiii>i", None),
     "path_create_directory": ("iii>i", ERRNO_NOTSUP),
     "path_filestat_get": ("iiiii>i", ERRNO_NOTSUP),

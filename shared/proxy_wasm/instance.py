@@ -164,7 +164,7 @@ class Instance:
         }
 
     def start_guest(self, cpu_seconds: float) -> None:
-        """The start section; then `_initialize` and `main`, or else `_start`, as Envoy's host does. Raises GuestTrap."""
+        """The start section; then `_initialize` and a main function, or else `_start`, as Envoy's host does. Raises GuestTrap."""
         self._watchdog.limit = cpu_seconds
         if self._start:
             self._call_guest(self._start)
@@ -172,6 +172,8 @@ class Instance:
             self._call_guest("_initialize")
             if self._functions.get("main") == "ii>i":
                 self._call_guest("main", 0, 0)
+            elif self._functions.get("__main_void") == ">i":
+                self._call_guest("__main_void")
         elif self._functions.get("_start") == ">":
             self._call_guest("_start")
 

@@ -45,15 +45,17 @@ EXPORT("random_get") i32 random_get(gptr to, u32 n) {
   return guest_write(to, scratch.data, n) ? SUCCESS : FAULT;
 }
 
+static i32 is_output(u32 fd) { return fd == STDOUT || fd == STDERR; }
+
 EXPORT("fd_fdstat_get") i32 fd_fdstat_get(u32 fd, gptr out_) {
-  if (fd != STDOUT && fd != STDERR) return BADF;
+  if (!is_output(fd)) return BADF;
   u64 stat[3] = {0, 64 /* the right to write */, 0};
   return guest_write(out_, stat, sizeof stat) ? SUCCESS : FAULT;
 }
 
 /* One call is one message: all pieces joined, one newline at the end cut off. */
 EXPORT("fd_write") i32 fd_write(u32 fd, gptr vectors, u32 count, gptr written_out) {
-  if (fd != STDOUT && fd != STDERR) return BADF;
+  if (!is_output(fd)) return BADF;
   u32 total = 0, kept = 0;
   if (!buffer_reserve(&scratch, LOG_RING)) return FAULT;
   for (u32 i = 0; i < count; i++) {
@@ -70,23 +72,39 @@ EXPORT("fd_write") i32 fd_write(u32 fd, gptr vectors, u32 count, gptr written_ou
   return SUCCESS;
 }
 
+EXPORT("fd_pwrite") i32 fd_pwrite(u32 fd, gptr vectors, u32 count, u64 offset, gptr written_out) {
+  (void)offset;
+  return fd_write(fd, vectors, count, written_out);
+}
+
+/* What a log line has no use for succeeds; nothing else is open. */
+EXPORT("fd_allocate") i32 fd_allocate(u32 fd, u64 offset, u64 size) {
+  (void)offset; (void)size;
+  return is_output(fd) ? SUCCESS : BADF;
+}
+EXPORT("fd_datasync") i32 fd_datasync(u32 fd) { return is_output(fd) ? SUCCESS : BADF; }
+EXPORT("fd_sync") i32 fd_sync(u32 fd) { return is_output(fd) ? SUCCESS : BADF; }
+EXPORT("fd_fdstat_set_rights") i32 fd_fdstat_set_rights(u32 fd, u64 base, u64 inheriting) {
+  (void)base; (void)inheriting;
+  return is_output(fd) ? SUCCESS : BADF;
+}
+EXPORT("fd_filestat_set_size") i32 fd_filestat_set_size(u32 fd, u64 size) {
+  (void)size;
+  return is_output(fd) ? SUCCESS : BADF;
+}
+EXPORT("fd_filestat_set_times") i32 fd_filestat_set_times(u32 fd, u64 accessed, u64 modified, u32 flags) {
+  (void)accessed; (void)modified; (void)flags;
+  return is_output(fd) ? SUCCESS : BADF;
+}
+EXPORT("fd_tell") i32 fd_tell(u32 fd, gptr offset_out) {
+  if (!is_output(fd)) return BADF;
+  return guest_store64(offset_out, 0) ? SUCCESS : FAULT;
+}
+
 /* Go's scheduler sleeps through it and stops when it fails. */
 EXPORT("poll_oneoff") i32 poll_oneoff(gptr in, gptr out_, u32 count, gptr events_out) {
   (void)in; (void)out_; (void)count;
   return guest_store32(events_out, 0) ? SUCCESS : FAULT;
-}
-
-EXPORT("proc_exit") void proc_exit(u32 code) { (void)code; TRAP(); }
-
-/* --- imports from `env` that toolchains declare */
-
-EXPORT("emscripten_notify_memory_growth") void emscripten_notify_memory_growth(u32 memory) { (void)memory; }
-EXPORT("pthread_equal") i32 pthread_equal(u32 a, u32 b) { return a == b; }
-
-EXPORT("seed") double seed(void) {
-  u32 r = 0;
-  host_random(&r, sizeof r);
-  return (double)r;
 }
 
 typedef struct { u8 bytes[600]; u32 n; } Line;
@@ -101,6 +119,38 @@ static void line_number(Line *l, u32 value) {
   line_text(l, digits + k);
 }
 
+/* A plugin has no process to end: Envoy's host lets it go on to its `unreachable`, here that is the trap already. */
+EXPORT("proc_exit") void proc_exit(u32 code) {
+  Line l = {.n = 0};
+  line_text(&l, "the plugin called proc_exit with code ");
+  line_number(&l, code);
+  log_write(LEVEL_ERROR, l.bytes, l.n);
+  TRAP();
+}
+
+/* --- imports from `env` that toolchains declare */
+
+EXPORT("emscripten_notify_memory_growth") void emscripten_notify_memory_growth(u32 memory) { (void)memory; }
+EXPORT("pthread_equal") i32 pthread_equal(u32 a, u32 b) { return a == b; }
+
+EXPORT("seed") double seed(void) {
+  u32 r = 0;
+  host_random(&r, sizeof r);
+  return (double)r;
+}
+
+/* As a whole number, or with three decimals; what does not fit 32 bits is only said to be large. */
+static void line_double(Line *l, double value) {
+  if (value != value) { line_text(l, "NaN"); return; }
+  if (value < 0) { line_text(l, "-"); value = -value; }
+  if (value >= 4294967295.0) { line_text(l, "over 4294967294"); return; }
+  u32 whole = (u32)value, thousandths = (u32)((value - whole) * 1000);
+  line_number(l, whole);
+  if (!thousandths) return;
+  line_text(l, thousandths < 10 ? ".00" : thousandths < 100 ? ".0" : ".");
+  line_number(l, thousandths);
+}
+
 /* AssemblyScript: strings are UTF-16 with their size in bytes before them. */
 static void line_utf16(Line *l, gptr text) {
   u8 wide[400];
@@ -109,6 +159,19 @@ static void line_utf16(Line *l, gptr text) {
   if (n > sizeof wide) n = sizeof wide;
   if (!guest_read(wide, text, n)) return;
   for (u32 i = 0; i + 1 < n && l->n < sizeof l->bytes; i += 2) l->bytes[l->n++] = wide[i + 1] || wide[i] < ' ' || wide[i] > '~' ? '?' : wide[i];
+}
+
+/* AssemblyScript's trace(): the text; its numbers are the second parameter's first few of the five. */
+EXPORT("trace") void guest_trace(gptr message, u32 count, double a, double b, double c, double d, double e) {
+  Line l = {.n = 0};
+  double numbers[] = {a, b, c, d, e};
+  line_text(&l, "trace: ");
+  line_utf16(&l, message);
+  for (u32 i = 0; i < count && i < 5; i++) {
+    line_text(&l, " ");
+    line_double(&l, numbers[i]);
+  }
+  log_write(LEVEL_INFO, l.bytes, l.n);
 }
 
 EXPORT("abort") void guest_abort(gptr message, gptr file, u32 line, u32 column) {

@@ -26,6 +26,7 @@ def talker(*functions: str) -> bytes:
 
 INITIALIZE = f'(func (export "_initialize") {say("a")})'
 MAIN = f'(func (export "main") (param i32 i32) (result i32) {say("b")} (i32.const 1))'
+MAIN_VOID = f'(func (export "__main_void") (result i32) {say("e")} (i32.const 1))'
 START = f'(func (export "_start") {say("c")})'
 SECTION = f"(func $section {say('d')}) (start $section)"
 
@@ -35,10 +36,13 @@ SECTION = f"(func $section {say('d')}) (start $section)"
     [
         ((INITIALIZE, MAIN), "ab"),
         ((INITIALIZE, MAIN, START), "ab"),
+        ((INITIALIZE, MAIN, MAIN_VOID), "ab"),
+        ((INITIALIZE, MAIN_VOID), "ae"),
         ((INITIALIZE,), "a"),
         ((START,), "c"),
         ((START, MAIN), "c"),
         ((MAIN,), ""),
+        ((MAIN_VOID, START), "c"),
         ((), ""),
         ((SECTION,), "d"),
         ((SECTION, INITIALIZE, MAIN), "dab"),
