@@ -44,8 +44,8 @@ class Stop:
         self.eos = eos
         self.pieces: list[bytes] = []
         self.size = 0
-
         self.trailers: bytes | None = None
+
 
 NO_STOPS: tuple[Stop | None, Stop | None] = (None, None)
 

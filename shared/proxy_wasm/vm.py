@@ -136,11 +136,6 @@ class HttpContext:
             return None
         return vm.output(answer) if answer > 0 else vm.outcome(self, answer)
 
-    def take_body(self, direction: Direction) -> bytes:
-        """After a pause in a body: what the plugin held."""
-        vm = self.vm
-        return vm.output(vm.call(vm.take_body, self.id, direction))
-
     def trailers(self, direction: Direction, lines: bytes) -> Outcome | None:
         """Field lines behind the body. None: they go on as they are; else an Outcome whose `data` are the changed ones."""
         vm = self.vm
@@ -157,6 +152,11 @@ class HttpContext:
         vm = self.vm
         answer = vm.call(vm.take_trailers, self.id, direction)
         return vm.outcome(self, answer) if answer else None
+
+    def take_body(self, direction: Direction) -> bytes:
+        """After a pause in a body: what the plugin held."""
+        vm = self.vm
+        return vm.output(vm.call(vm.take_body, self.id, direction))
 
     def finish(self) -> None:
         """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept. Once: it has no id afterwards."""
@@ -203,12 +203,14 @@ class PluginVM:
         callbacks = self.callbacks = self._instance.callbacks
         self.reads_request_body = "proxy_on_request_body" in callbacks
         self.reads_response_body = "proxy_on_response_body" in callbacks
+        self.reads_trailers = not callbacks.isdisjoint(("proxy_on_request_trailers", "proxy_on_response_trailers"))
+        # Whoever drives a stream may take shortcuts: only heads matter, and nobody counts a stream's calls.
+        self.heads_only = not (self.reads_response_body or self.reads_trailers)
         self.logs_streams = "proxy_on_log" in callbacks
 
     def _bind_start(self, core: Core, version: AbiVersion, seconds: float) -> None:
         self.root_create = core.phase("root_create", 2, seconds)
         self.root_start = core.phase("root_start", 1, seconds)
-        self.reads_trailers = not callbacks.isdisjoint(("proxy_on_request_trailers", "proxy_on_response_trailers"))
         self.root_configure = core.phase("root_configure", 1, seconds)
         self.root_settle, self._next_other = core.call("root_settle", 1), core.call("next_other", 0)
         self._log_address = core.call("log_address", 0)() & _MASK
@@ -227,18 +229,18 @@ class PluginVM:
         self.request_headers = core.stream_phase("request_headers", seconds)
         self.response_headers = core.stream_phase("response_headers", seconds)
         self.body = core.stream_phase("body", seconds)
+        self.trailers = core.stream_phase("trailers", seconds)
         self.resume_head, self.take_body = core.call("resume_head", 2), core.call("take_body", 2)
+        self.new_connection, self.tcp_data = core.phase("new_connection", 2, seconds), core.stream_phase("tcp_data", seconds)
+        self.tcp_closed = core.phase("tcp_closed", 3, seconds)
+        self.tcp_held, self.tcp_take = core.call("tcp_held", 2), core.call("tcp_take", 2)
+        self.take_trailers, self._show_map = core.call("take_trailers", 2), core.call("show_map", 2)
 
     def _start(self, instance: Instance, seconds: float) -> None:
         settings, core = self.settings, self._core
         environment = b"".join(f"{name}={value}\0".encode() for name, value in settings.environment.items())
         try:
-        self.trailers = core.stream_phase("trailers", seconds)
             core.write(settings.vm_configuration)
-        self.new_connection, self.tcp_data = core.phase("new_connection", 2, seconds), core.stream_phase("tcp_data", seconds)
-        self.tcp_closed = core.phase("tcp_closed", 3, seconds)
-        self.tcp_held, self.tcp_take = core.call("tcp_held", 2), core.call("tcp_take", 2)
-        self.take_trailers, self._show_map = core.call("take_trailers", 2), core.call("show_map", 2)
             kept = core.call("set_vm_configuration", 1)(len(settings.vm_configuration))
             core.write(environment)
             kept &= core.call("set_environment", 2)(len(settings.environment), len(environment))
@@ -318,15 +320,16 @@ class PluginVM:
         """What a phase put out."""
         return self._core.read(self._out_address[0], size)
 
+    def show_map(self, stream: HttpContext, map_type: MapType) -> pairs.Pairs | None:
+        size = self._show_map(stream.id, map_type)
+        return None if size < 0 else pairs.decode(self.output(size))
+
     def outcome(self, stream: HttpContext, answer: int) -> Outcome:
         """What `result` says, with logs delivered and other streams told."""
         if answer == _NO_ROOM:
             self.flush_logs()
             return Outcome(1, Effect(0), no_room=True)
         return self.settle(stream)
-    def show_map(self, stream: HttpContext, map_type: MapType) -> pairs.Pairs | None:
-        size = self._show_map(stream.id, map_type)
-        return None if size < 0 else pairs.decode(self.output(size))
 
 
     def settle(self, stream: HttpContext) -> Outcome:

@@ -243,12 +243,14 @@ EXPORT("body") i32 body(u32 id, u32 direction, u32 n, u32 eos) {
   b->size = held + n;
   enter(c);
   c->open_body |= (u8)(1u << direction);
+  if (eos) c->writable |= (u8)(1u << (direction ? RESPONSE_TRAILERS : REQUEST_TRAILERS));
   c->changed_body &= (u8)~(1u << direction);
   u32 action = (u32)(direction ? on_response_body(id, b->size, eos) : on_request_body(id, b->size, eos));
   if (waits_for_calls && !direction) action = await_calls(c, action);
   if (c->effects & (F_LOCAL_REPLY | F_CLOSE)) return settle(c, 1, 0);
   if (action == 1 || action == 2) return b->size > body_limit ? NO_ROOM : settle(c, 1, 0);
   c->open_body &= (u8)~(1u << direction);
+  if (eos && !(c->effects & F_TRAILERS)) c->writable &= (u8)~(1u << (direction ? RESPONSE_TRAILERS : REQUEST_TRAILERS));
   if (action >= DROP) b->size = 0;
   if (action < DROP && !held && !(c->changed_body >> direction & 1)) { b->size = 0; return settle(c, 0, 0); }
   c->effects |= F_CHANGED;
@@ -264,7 +266,6 @@ EXPORT("take_body") u32 take_body(u32 id, u32 direction) {
   Buffer *b = c->body + direction;
   c->open_body &= (u8)~(1u << direction);
   result.out = ADDR(b->data);
-  if (eos) c->writable |= (u8)(1u << (direction ? RESPONSE_TRAILERS : REQUEST_TRAILERS));
   u32 n = b->size;
   b->size = 0;
   return n;
