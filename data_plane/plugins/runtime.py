@@ -1,9 +1,9 @@
 """All Wasm plugins of one worker: their modules, VMs and PluginContexts, from first use to the last stream's end.
 
 The law: one VM for each WasmPlugin of the snapshots, one PluginContext for each PluginBinding, both by identity and both made
-by the first request that needs them. A binding that left the snapshot keeps its context until its last stream ended. A failed
-VM is dropped whole and built anew after a pause that grows while it keeps failing; meanwhile its streams get the failure
-policy.
+by the first request that needs them, or before it for a plugin that runs by itself (loading.py). A binding that left the
+snapshot keeps its context until its last stream ended. A failed VM is dropped whole and built anew after a pause that grows
+while it keeps failing; meanwhile its streams get the failure policy.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
+from data_plane.plugins.loading import Loader, bindings_of, runs_by_itself
 from data_plane.plugins.record import PluginRecord
 from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot
@@ -55,6 +56,7 @@ class WasmRuntime:
         self._contexts: dict[PluginBinding, ContextSlot] = {}
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
         self._records: dict[str, PluginRecord] = {}
+        self._loader = Loader(loop, self._load)
         self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
 
     # --- configuration
@@ -85,6 +87,8 @@ class WasmRuntime:
         for key in self._modules.keys() - {_module_key(plugin) for plugin in wanted}:
             del self._modules[key]
 
+        unasked = {key for key, module in self._modules.items() if runs_by_itself(module)}
+        self._loader.want(bindings_of(snapshot, {plugin for plugin in wanted if _module_key(plugin) in unasked}))
     def module_of(self, plugin: WasmPlugin) -> GuestModule:
         module = self._modules.get(_module_key(plugin))
         if module is None:
@@ -120,7 +124,7 @@ class WasmRuntime:
             return None
         slot = slots[0]
         context = slot.context
-        if context is None or context.vm.reads_response_body:
+        if context is None or not context.vm.heads_only:
             return None
         try:
             return Link(slot, info)
@@ -169,6 +173,15 @@ class WasmRuntime:
         if slot.context is None:
             slot.backoff.failed(now)
         else:
+    def _load(self, binding: PluginBinding) -> float | None:
+        """For the loader: a context that no request has asked for yet."""
+        slot = self._contexts.get(binding) or self._new_slot(binding)
+        if slot.context is None:
+            self._start(slot)
+        if slot.context is not None:
+            return None
+        return max(slot.backoff.until, slot.vm_slot.backoff.until) - self.loop.time()
+
             slot.backoff.succeeded()
 
     def stream_ended(self, link: Link) -> None:
@@ -198,6 +211,7 @@ class WasmRuntime:
             self._stop_sharing(context)
         for stream in vm.streams.values():
             link = stream.owner
+        self._loader.lost(vm_slot.plugin, vm_slot.backoff.until - self.loop.time())
             assert isinstance(link, Link)
             if link.chain is not None:
                 self.loop.call_soon(link.chain.vm_failed, link, failure)
@@ -219,6 +233,7 @@ class WasmRuntime:
         except VmFailed as failure:
             self._vm_failed(vm_slot, failure)
         if vm_slot.plugin not in self._vms:
+        self._loader.close()
             self._close_if_empty(vm_slot)
 
     def _close_if_empty(self, vm_slot: VmSlot) -> None:

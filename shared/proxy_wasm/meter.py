@@ -28,7 +28,7 @@ _NO_CALLBACK: Final = "root_settle"
 # Of the flags of a head (core/context.c): only for on_log to see, no callback.
 _SILENT: Final = 2
 # Functions of the VM that take (input, stream, ...); `resume_head` and `take_body` never enter the guest.
-_OF_A_STREAM: Final = ("request_headers", "response_headers", "body", "trailers", LAST)
+_OF_A_STREAM: Final = ("request_headers", "response_headers", "last_response", "body", "trailers", LAST)
 
 
 class CpuMeter:
@@ -49,6 +49,8 @@ class CpuMeter:
             setattr(vm, name, self._measured(found[name]))
         self._plain: dict[str, StreamCall] = {name: found[name] for name in _OF_A_STREAM if name in found}
         if stream_seconds is not None:
+            # `last_response` is a stream's last call or not, as it turns out.
+            vm.heads_only = False
             for name, call in self._plain.items():
                 setattr(vm, name, self._limited(call, stream_seconds, last=name == LAST))
             self._plain = {}
