@@ -8,7 +8,7 @@ static Context *entered, *effective; /* whose callback runs; whom proxy_set_effe
 static u32 dirty_count;
 static u32 abi, body_limit = 1 << 20;
 static u8 in_allocator, starting, waits_for_calls;
-static Buffer io, out, vm_configuration, environment;
+static Buffer io, out, emitted /* a head, until the next one */, vm_configuration, environment;
 static u32 environment_count;
 static Result result;
 static Op op;
@@ -101,7 +101,7 @@ static void enter(Context *c) { entered = c; effective = NULL; }
 static void report(Context *c, u32 action, u32 flags, u32 out_size) {
   c->effects = 0;
   const LocalReply *r = &c->reply;
-  result = (Result){action, flags, ADDR(out.data), out_size, log_size, dirty_count,
+  result = (Result){action, flags, ADDR(emitted.data), out_size, log_size, dirty_count,
                     r->status, r->grpc_status, ADDR(r->details), r->details_size, ADDR(r->body), r->body_size,
                     ADDR(r->headers), r->headers_size};
 }
@@ -192,9 +192,9 @@ static i32 release_head(Context *c, u32 type) {
   c->writable &= (u8)~(1u << type);
   if (type == RESPONSE_HEADERS) c->answered = 1;
   if (!m->changed) return 0;
-  u32 n = emit_head(c, type, &out);
+  u32 n = emit_head(c, type, &emitted);
   m->changed = 0;
-  result.out = ADDR(out.data);
+  result.out = ADDR(emitted.data);
   if (!n) c->effects |= F_BAD_HEAD;
   return (i32)n;
 }
@@ -222,6 +222,27 @@ EXPORT("response_headers") i32 response_headers(u32 id, u32 root, u32 n, u32 fla
   Context *c = stream(id, root);
   if (!c || !parse_response(c, io.data, n)) return NO_ROOM;
   return head_phase(c, RESPONSE_HEADERS, flags);
+}
+
+static void end_stream(Context *c);
+
+/* A response that is here in full: its head, and the end of the stream if the plugin lets it pass. `result` says that it has
+ * passed before the last callbacks run, so that one that traps spoils no response. */
+EXPORT("last_response") i32 last_response(u32 id, u32 root, u32 n, u32 flags) {
+  result.flags = 0;
+  Context *c = stream(id, root);
+  if (!c || !parse_response(c, io.data, n)) return NO_ROOM;
+  i32 size = head_phase(c, RESPONSE_HEADERS, flags);
+  if (size == LOOK) {
+    if (result.action || result.flags & ~(u32)(F_CHANGED | F_OTHERS)) return LOOK;
+    size = (i32)result.out_size;
+  }
+  result = (Result){.flags = F_FINISHED | (size ? F_CHANGED : 0), .out = ADDR(emitted.data), .out_size = (u32)size};
+  end_stream(c);
+  if (!log_size && !dirty_count) return size;
+  result.flags |= dirty_count ? F_OTHERS : 0;
+  result.log_size = log_size; result.others = dirty_count;
+  return LOOK;
 }
 
 /* After a pause: the head as it stands now. */
@@ -271,13 +292,9 @@ EXPORT("take_body") u32 take_body(u32 id, u32 direction) {
   return n;
 }
 
-/* The order is the specification's (Envoy logs first, but lets go last as well). A failing on_log must not keep the stream. */
-  if (eos && !(c->effects & F_TRAILERS)) c->writable &= (u8)~(1u << (direction ? RESPONSE_TRAILERS : REQUEST_TRAILERS));
-EXPORT("finish") i32 finish(u32 id) {
-  Context *c = contexts[id];
-  if (!c) return 0; /* there was no room for it */
-  if (!c->created) { context_free(c); return 0; } /* nor for its head: the guest has not heard of it */
-  enter(c);
+/* The order is the specification's (Envoy logs first, but lets go last as well). */
+static void end_stream(Context *c) {
+  u32 id = c->id;
   c->writable = 0; c->open_body = 0; c->answered = 1;
   on_done(id);
   effective = NULL;
@@ -285,6 +302,20 @@ EXPORT("finish") i32 finish(u32 id) {
   effective = NULL;
   on_delete(id);
   c->effects = 0;
+  context_free(c);
+}
+
+/* A failing on_log must not keep the stream. */
+EXPORT("finish") i32 finish(u32 id) {
+  Context *c = contexts[id];
+  if (!c) return 0; /* there was no room for it */
+  enter(c);
+  if (!c->created) {
+    if (!c->maps[REQUEST_HEADERS].present) { context_free(c); return 0; } /* nor for its head: the guest has not heard of it */
+    on_context_create(id, c->root); /* another plugin ended the request before it came here, and this one logs it, as in Envoy */
+    effective = NULL;
+  }
+  end_stream(c);
   i32 answer = log_size || dirty_count ? LOOK : 0;
   if (answer) result = (Result){.flags = dirty_count ? F_OTHERS : 0, .log_size = log_size, .others = dirty_count};
   return answer;
