@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.framing import has_body, length_line
-from data_plane.exchange.info import ExchangeInfo
+from data_plane.exchange.info import DescribedExchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from data_plane.exchange.outgoing import Outgoing
 from data_plane.exchange.replies import open_reply, reply_for
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from data_plane.plugins.interface import LocalReply, PluginChain
 
 
-class FilteredExchange(Exchange):
+class FilteredExchange(DescribedExchange):
     """The chain's sink as well."""
 
     __slots__ = (
@@ -41,8 +40,6 @@ class FilteredExchange(Exchange):
         "_responses",
         "_settled",
         "_status",
-        "request_bytes",
-        "response_bytes",
     )
 
     def __init__(
@@ -54,10 +51,8 @@ class FilteredExchange(Exchange):
         bindings: tuple[PluginBinding, ...],
     ) -> None:
         super().__init__(serving, client, head, route)
-        self.request_bytes = 0
-        self.response_bytes = 0
         self._settled = False
-        self._use_chain(serving.runtime.open_chain(bindings, self, ExchangeInfo(self)))
+        self._use_chain(serving.runtime.open_chain(bindings, self, self))
 
     def _use_chain(self, chain: PluginChain) -> None:
         self._chain = chain
@@ -121,6 +116,12 @@ class FilteredExchange(Exchange):
 
     def forward_request_body(self, data: bytes, eos: bool) -> None:
         self._forward_body(data, eos)
+
+    def forward_request_trailers(self, lines: bytes) -> None:
+        self.forward_request_body(b"", True)
+
+    def forward_response_trailers(self, lines: bytes) -> None:
+        self.forward_response_body(b"", True)
 
     def forward_response_head(self, head: bytes) -> None:
         if self.state == DONE:

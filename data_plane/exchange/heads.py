@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.filtered import FilteredExchange
-from data_plane.exchange.info import ExchangeInfo
+from data_plane.exchange.info import DescribedExchange
 from data_plane.exchange.messages import RequestHead, ResponseHead
 from data_plane.exchange.sending import RESPONDING
 
@@ -34,14 +34,11 @@ class HeadExchange(FilteredExchange):
         route: Route | None,
         bindings: tuple[PluginBinding, ...],
     ) -> None:
-        Exchange.__init__(self, serving, client, head, route)
-        self.request_bytes = 0
-        self.response_bytes = 0
+        DescribedExchange.__init__(self, serving, client, head, route)
         self._settled = False
-        info = ExchangeInfo(self)
-        self._stream: PluginStream | None = serving.runtime.open_stream(bindings, info)
+        self._stream: PluginStream | None = serving.runtime.open_stream(bindings, self)
         if self._stream is None:
-            self._use_chain(serving.runtime.open_chain(bindings, self, info))
+            self._use_chain(serving.runtime.open_chain(bindings, self, self))
 
     def _take_over(self, stream: PluginStream) -> None:
         self._stream = None
@@ -64,14 +61,20 @@ class HeadExchange(FilteredExchange):
         stream = self._stream
         if stream is not None:
             head, status = response.open, response.status
-            passed = stream.response_head(head + response.framing, eos and not body)
+            self.response_bytes = len(body)
+            if eos:
+                passed = stream.last_response(head + response.framing, not body)
+            else:
+                passed = stream.response_head(head + response.framing, False)
             if passed is not None:
                 if passed:
                     head, status = passed, int(passed[9:12])
                 self.state = RESPONDING
                 if eos:
+                    # The plugin has heard of its end.
+                    self._stream = None
+                    self._settled = True
                     self._let_go()
-                self.response_bytes = len(body)
                 self._begin_response(head, status, response.length, response.framing, body, eos)
                 return
             self._take_over(stream)

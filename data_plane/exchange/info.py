@@ -1,56 +1,50 @@
-"""What plugins may ask about an exchange beyond its heads; made only for an exchange that has a chain."""
+"""What plugins may ask about an exchange beyond its heads: the exchange itself is their StreamInfo."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from data_plane.exchange.exchange import Exchange
+
 if TYPE_CHECKING:
-    from data_plane.exchange.filtered import FilteredExchange
+    from data_plane.config.snapshot import Route
+    from data_plane.exchange.messages import RequestHead
+    from data_plane.exchange.ports import ClientPort, Serving
 
 
-class ExchangeInfo:
-    """The plugins' StreamInfo: a view of the exchange, and the time at which it was made."""
+class DescribedExchange(Exchange):
+    """`request_bytes` and `response_bytes` count bodies so far; `start_time_ns` is Unix time."""
 
-    __slots__ = ("_exchange", "_start_time_ns")
+    __slots__ = ("request_bytes", "response_bytes", "start_time_ns")
 
-    def __init__(self, exchange: FilteredExchange) -> None:
-        self._exchange = exchange
-        self._start_time_ns = exchange.client.unix_time_ns()
+    def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None) -> None:
+        Exchange.__init__(self, serving, client, head, route)
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.start_time_ns = client.unix_time_ns()
 
     @property
     def client_address(self) -> tuple[str, int]:
-        return self._exchange.client.client_address
+        return self.client.client_address
 
     @property
     def local_address(self) -> tuple[str, int]:
-        return self._exchange.client.local_address
+        return self.client.local_address
 
     @property
     def connection_id(self) -> int:
-        return self._exchange.client.connection_id
+        return self.client.connection_id
 
     @property
     def protocol(self) -> str:
-        return "HTTP/1.1" if self._exchange.head.fields.minor_version == 1 else "HTTP/1.0"
+        return "HTTP/1.1" if self.head.fields.minor_version == 1 else "HTTP/1.0"
 
     @property
     def upstream_address(self) -> tuple[str, int] | None:
-        node = self._exchange.node
+        node = self.node
         return None if node is None else (node.host, node.port)
 
     @property
-    def start_time_ns(self) -> int:
-        return self._start_time_ns
-
-    @property
-    def request_bytes(self) -> int:
-        return self._exchange.request_bytes
-
-    @property
-    def response_bytes(self) -> int:
-        return self._exchange.response_bytes
-
-    @property
     def route_name(self) -> str:
-        route = self._exchange.route
+        route = self.route
         return "" if route is None else route.name

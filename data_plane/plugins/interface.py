@@ -11,11 +11,14 @@ that the message arrived with (also ended by CR LF, or empty): plugins see it, b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import PluginBinding
+    from data_plane.config.snapshot import PluginBinding, WasmPlugin
+    from shared.proxy_wasm.callouts import Callouts
+    from shared.proxy_wasm.failures import VmFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,16 @@ class PluginStream(Protocol):
         """
 
     def response_head(self, head: bytes, eos: bool) -> bytes | None: ...
+
+    def last_response(self, head: bytes, eos: bool) -> bytes | None:
+        """As `response_head`, of a response that is here in full: if it passes, that was the stream's end (as `finish`)."""
+
+
+class CallProvider(Protocol):
+    """Performs what plugins ask of other servers."""
+
+    def callouts(self, plugin: WasmPlugin, failed: Callable[[VmFailed], None]) -> Callouts:
+        """For one VM of the plugin; `failed` is told when it does not survive hearing of a call."""
 
 
 class PluginRuntime(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from data_plane.config.snapshot import FailurePolicy, PluginBinding
-from shared.proxy_wasm.abi import Direction, Effect
+from shared.proxy_wasm.abi import Direction
 from shared.proxy_wasm.failures import VmFailed
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.properties import StreamFacts
@@ -16,6 +16,7 @@ from shared.proxy_wasm.vm import HttpContext, PluginContext
 
 if TYPE_CHECKING:
     from data_plane.plugins.chain import WasmChain
+    from data_plane.plugins.stream import HeadStream
 
 
 class LinkSlot(Protocol):
@@ -53,7 +54,7 @@ NO_STOPS: tuple[Stop | None, Stop | None] = (None, None)
 class Link:
     """One plugin on one request. `context` is None when the plugin could not start, or has failed.
 
-    Without a chain it is a PluginStream. `answered` then is what the plugin said last, when that was not to go on.
+    `answered` is what the plugin has said before there was a chain, if that was not to go on.
     """
 
     stops = NO_STOPS
@@ -62,39 +63,19 @@ class Link:
     answered: Outcome | VmFailed | None = None
     own_properties: dict[bytes, bytes] | None = None
 
-    def __init__(self, slot: LinkSlot, facts: StreamFacts) -> None:
+    def __init__(self, slot: LinkSlot, facts: StreamFacts, stream: HeadStream | None = None) -> None:
+        """`stream`: it has been without a chain until now."""
         self.slot = slot
         self.facts = facts
-        context = slot.context
-        self.context = None if context is None else HttpContext(context, self)
-
-    # --- without a chain
-
-    def request_head(self, head: bytes, eos: bool) -> bytes | None:
-        context = self.context
-        try:
-            answer = None if context is None else context.request_headers(head, eos)
-        except VmFailed as failure:
-            self.answered = failure
-            return None
-        return self._passed_on(answer)
-
-    def response_head(self, head: bytes, eos: bool) -> bytes | None:
-        context = self.context
-        if self.answered is not None:
-            return None
-        try:
-            answer = None if context is None else context.response_headers(head, eos)
-        except VmFailed as failure:
-            self.answered = failure
-            return None
-        return self._passed_on(answer)
-
-    def _passed_on(self, answer: bytes | Outcome | None) -> bytes | None:
-        if isinstance(answer, Outcome):
-            self.answered = answer
-            return None
-        return answer or b""
+        self.context: HttpContext | None
+        if stream is None:
+            context = slot.context
+            self.context = None if context is None else HttpContext(context, self)
+        else:
+            self.context = stream
+            self.answered = stream.answered
+            self.own_properties = stream.own_properties
+            stream.link = self
 
     def recall(self) -> Outcome | None:
         """What the plugin has answered before the chain took over. Raises VmFailed."""
@@ -104,15 +85,9 @@ class Link:
         return answer
 
     def apply(self, outcome: Outcome) -> None:
-        """Another context's callback acted on this stream. Without a chain nothing waits, so a reply or a reset comes with the
-        next head.
-        """
+        """Another context's callback acted on this stream."""
         if self.chain is not None:
             self.chain.apply(self, outcome)
-        elif outcome.effects & (Effect.CLOSE | Effect.LOCAL_REPLY):
-            self.answered = outcome
-
-    # --- both ways
 
     @property
     def policy(self) -> FailurePolicy:
@@ -126,8 +101,5 @@ class Link:
         self.passed = (self.passed[0], head) if direction else (head, self.passed[1])
 
     def plugin_properties(self) -> dict[bytes, bytes]:
-        if self.chain is not None:
-            return self.chain.properties
-        if self.own_properties is None:
-            self.own_properties = {}
-        return self.own_properties
+        assert self.chain is not None
+        return self.chain.properties

@@ -15,12 +15,13 @@ import structlog
 
 from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
 from data_plane.plugins.chain import WasmChain
-from data_plane.plugins.interface import ChainSink, PluginStream, StreamInfo
+from data_plane.plugins.interface import CallProvider, ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
 from data_plane.plugins.loading import Loader, bindings_of, runs_by_itself
 from data_plane.plugins.record import PluginRecord
 from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot
+from data_plane.plugins.stream import HeadStream
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, StreamFailed, VmFailed
@@ -35,7 +36,7 @@ ModuleKey = tuple[str, frozenset[str] | None]
 
 class WasmRuntime:
     """`fetch_module` gets a module's bytes from the configuration store by digest. Without `state` plugins share nothing:
-    those functions answer Unimplemented."""
+    those functions answer Unimplemented, as HTTP and gRPC calls do as long as nobody is set to make them (`calls`)."""
 
     def __init__(
         self,
@@ -50,13 +51,14 @@ class WasmRuntime:
         self.log_level = log_level
         self.logger = structlog.get_logger("wasm")
         self.sharing = None if state is None else HostSharing(state, loop, self._queue_ready)
+        self.calls: CallProvider | None = None
         self._fetch_module = fetch_module
         self._modules: dict[ModuleKey, GuestModule] = {}
         self._vms: dict[WasmPlugin, VmSlot] = {}
         self._contexts: dict[PluginBinding, ContextSlot] = {}
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
-        self._records: dict[str, PluginRecord] = {}
         self._loader = Loader(loop, self._load)
+        self._records: dict[str, PluginRecord] = {}
         self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
 
     # --- configuration
@@ -80,15 +82,15 @@ class WasmRuntime:
         for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
             del self._contexts[slot.binding]
             slot.retired = True
-            self._release_if_idle(slot)
+            slot.release_if_idle()
         wanted = set(snapshot.plugins.values())
         for plugin in [plugin for plugin in self._vms if plugin not in wanted]:
             self._close_if_empty(self._vms.pop(plugin))
         for key in self._modules.keys() - {_module_key(plugin) for plugin in wanted}:
             del self._modules[key]
-
         unasked = {key for key, module in self._modules.items() if runs_by_itself(module)}
         self._loader.want(bindings_of(snapshot, {plugin for plugin in wanted if _module_key(plugin) in unasked}))
+
     def module_of(self, plugin: WasmPlugin) -> GuestModule:
         module = self._modules.get(_module_key(plugin))
         if module is None:
@@ -118,7 +120,7 @@ class WasmRuntime:
                 links.append(Link(Unavailable(slot.binding), info))
         return WasmChain(links, sink, self)
 
-    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> Link | None:
+    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> HeadStream | None:
         slots = self._slots.get(bindings)
         if slots is None or len(slots) > 1:
             return None
@@ -127,25 +129,22 @@ class WasmRuntime:
         if context is None or not context.vm.heads_only:
             return None
         try:
-            return Link(slot, info)
+            return HeadStream(slot, context, info)
         except OverflowError:
             return None
 
     def take_over(self, stream: PluginStream, sink: ChainSink) -> WasmChain:
-        assert isinstance(stream, Link)
-        return WasmChain([stream], sink, self)
+        assert isinstance(stream, HeadStream)
+        return WasmChain([Link(stream.slot, stream.facts, stream)], sink, self)
 
     def finish(self, stream: PluginStream) -> None:
-        assert isinstance(stream, Link)
-        context, stream.context = stream.context, None
-        if context is None:
-            return
+        assert isinstance(stream, HeadStream)
         try:
-            context.finish()
+            stream.finish()
         except VmFailed as failure:
-            self.stream_failed(stream, failure)
+            self.vm_failed(stream.slot.vm_slot, failure)
         if stream.slot.retired:
-            self.stream_ended(stream)
+            stream.slot.release_if_idle()
 
     def _new_slot(self, binding: PluginBinding) -> ContextSlot:
         vm_slot = self._vms.get(binding.plugin)
@@ -166,13 +165,15 @@ class WasmRuntime:
             if vm_slot.vm is None:
                 vm_slot.failed(failure)
             else:
-                self._vm_failed(vm_slot, failure)
+                self.vm_failed(vm_slot, failure)
         except (PluginRefused, EngineError, OverflowError) as error:
             vm_slot.record.note("refused" if isinstance(error, PluginRefused) else "not_started", str(error))
             self.logger.error("plugin did not start", plugin=vm_slot.plugin.name, on=slot.binding.owner, reason=str(error))
         if slot.context is None:
             slot.backoff.failed(now)
         else:
+            slot.backoff.succeeded()
+
     def _load(self, binding: PluginBinding) -> float | None:
         """For the loader: a context that no request has asked for yet."""
         slot = self._contexts.get(binding) or self._new_slot(binding)
@@ -182,12 +183,10 @@ class WasmRuntime:
             return None
         return max(slot.backoff.until, slot.vm_slot.backoff.until) - self.loop.time()
 
-            slot.backoff.succeeded()
-
     def stream_ended(self, link: Link) -> None:
         slot = link.slot
         if isinstance(slot, ContextSlot) and slot.retired:
-            self._release_if_idle(slot)
+            slot.release_if_idle()
 
     def stream_failed(self, link: Link, failure: VmFailed) -> None:
         slot = link.slot
@@ -195,9 +194,9 @@ class WasmRuntime:
         if isinstance(failure, StreamFailed):
             slot.vm_slot.stream_failed(failure)
         else:
-            self._vm_failed(slot.vm_slot, failure)
+            self.vm_failed(slot.vm_slot, failure)
 
-    def _vm_failed(self, vm_slot: VmSlot, failure: VmFailed) -> None:
+    def vm_failed(self, vm_slot: VmSlot, failure: VmFailed) -> None:
         """Every stream of the VM reports it; the first report counts."""
         vm = vm_slot.vm
         if vm is None or vm.failed is not failure:
@@ -211,19 +210,11 @@ class WasmRuntime:
             self._stop_sharing(context)
         for stream in vm.streams.values():
             link = stream.owner
-        self._loader.lost(vm_slot.plugin, vm_slot.backoff.until - self.loop.time())
-            assert isinstance(link, Link)
-            if link.chain is not None:
+            if isinstance(link, Link) and link.chain is not None:
                 self.loop.call_soon(link.chain.vm_failed, link, failure)
+        self._loader.lost(vm_slot.plugin, vm_slot.backoff.until - self.loop.time())
 
     # --- ends of contexts
-
-    def _release_if_idle(self, slot: ContextSlot) -> None:
-        context = slot.context
-        if context is None or context.streams:
-            return
-        slot.context = None
-        self.delete_context(slot.vm_slot, context)
 
     def delete_context(self, vm_slot: VmSlot, context: PluginContext) -> None:
         """on_done and on_delete; a context that wants to finish something first stays until proxy_done."""
@@ -231,9 +222,8 @@ class WasmRuntime:
             if context.vm.failed is None and context.delete():
                 self._stop_sharing(context)
         except VmFailed as failure:
-            self._vm_failed(vm_slot, failure)
+            self.vm_failed(vm_slot, failure)
         if vm_slot.plugin not in self._vms:
-        self._loader.close()
             self._close_if_empty(vm_slot)
 
     def _close_if_empty(self, vm_slot: VmSlot) -> None:
@@ -244,6 +234,7 @@ class WasmRuntime:
 
     def close(self) -> None:
         """The worker ends: every context hears of it, and nothing is kept."""
+        self._loader.close()
         for ticking in list(self._ticks):
             self._stop_ticks(ticking)
         for slot in list(self._contexts.values()):
@@ -264,7 +255,7 @@ class WasmRuntime:
         except VmFailed as failure:
             vm_slot = context.vm.observer
             assert isinstance(vm_slot, VmSlot)
-            self._vm_failed(vm_slot, failure)
+            self.vm_failed(vm_slot, failure)
 
     def _stop_sharing(self, context: PluginContext) -> None:
         if self.sharing is not None:
@@ -282,7 +273,7 @@ class WasmRuntime:
         try:
             context.tick()
         except VmFailed as failure:
-            self._vm_failed(vm_slot, failure)
+            self.vm_failed(vm_slot, failure)
         if self._ticks.get(context) is fired and fired is not None and context.vm.failed is None:
             self.set_tick_period(vm_slot, context, milliseconds)
 

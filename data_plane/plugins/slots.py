@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from data_plane.config.snapshot import PluginBinding, WasmPlugin
 from data_plane.plugins.backoff import Backoff, backoff_of
+from data_plane.plugins.interface import CallProvider
 from data_plane.plugins.link import Link
 from data_plane.plugins.log_rate import LogRate
 from data_plane.plugins.record import PluginRecord
+from data_plane.plugins.stream import HeadStream
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import StreamFailed, VmFailed
@@ -46,6 +48,7 @@ class SlotOwner(Protocol):
     log_level: LogLevel
     logger: FilteringBoundLogger
     sharing: HostSharing | None
+    calls: CallProvider | None
 
     def module_of(self, plugin: WasmPlugin) -> GuestModule: ...
 
@@ -54,6 +57,8 @@ class SlotOwner(Protocol):
     def set_tick_period(self, vm_slot: VmSlot, context: PluginContext, milliseconds: int) -> None: ...
 
     def delete_context(self, vm_slot: VmSlot, context: PluginContext) -> None: ...
+
+    def vm_failed(self, vm_slot: VmSlot, failure: VmFailed) -> None: ...
 
 
 class VmSlot:
@@ -79,7 +84,7 @@ class VmSlot:
 
     def effects(self, stream: HttpContext, outcome: Outcome) -> None:
         link = stream.owner
-        assert isinstance(link, Link)
+        assert isinstance(link, Link | HeadStream)
         self._runtime.loop.call_soon(link.apply, outcome)
 
     def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
@@ -101,9 +106,11 @@ class VmSlot:
             )
             sharing, limits = self._runtime.sharing, self.plugin.limits
             services = None if sharing is None else sharing.services(self.plugin.name, limits.shared_data_bytes)
+            calls = self._runtime.calls
+            callouts = None if calls is None else calls.callouts(self.plugin, self.vm_failed)
             began = thread_time()
             try:
-                self.vm = PluginVM(self._runtime.engine, module, settings, self, services)
+                self.vm = PluginVM(self._runtime.engine, module, settings, self, services, callouts=callouts)
             finally:
                 self.record.cpu_seconds += thread_time() - began
             self.record.starts += 1
@@ -111,6 +118,13 @@ class VmSlot:
             stream_seconds = None if limits.stream_cpu_ms is None else limits.stream_cpu_ms / 1000
             self._meter = CpuMeter(self.vm, self._runtime.engine.watchdog, stream_seconds)
         return self.vm
+
+    def vm_failed(self, failure: VmFailed) -> None:
+        """One of its callbacks has failed it."""
+        self._runtime.vm_failed(self, failure)
+
+    def delete_context(self, context: PluginContext) -> None:
+        self._runtime.delete_context(self, context)
 
     def failed(self, failure: VmFailed) -> None:
         """The VM is gone, or did not even start."""
@@ -152,6 +166,13 @@ class ContextSlot:
         self.context: PluginContext | None = None
         self.backoff = Backoff()
         self.retired = False
+
+    def release_if_idle(self) -> None:
+        """A retired binding's context goes with its last stream."""
+        context = self.context
+        if context is not None and not context.streams:
+            self.context = None
+            self.vm_slot.delete_context(context)
 
 
 @dataclass(frozen=True, slots=True)

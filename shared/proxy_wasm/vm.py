@@ -84,16 +84,21 @@ class PluginContext:
 class HttpContext:
     """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome."""
 
-    __slots__ = ("id", "opened", "owner", "root", "vm")
+    __slots__ = ("_owner", "id", "opened", "root", "vm")
 
     def __init__(self, root: PluginContext, owner: StreamOwner | None = None) -> None:
         """Without an owner of its own only in a subclass that is one."""
         self.root = root
         self.vm = root.vm
         self.id = root.ids.take()
-        self.owner = owner
+        self._owner = owner
         self.opened = False
         root.streams += 1
+
+    @property
+    def owner(self) -> StreamOwner:
+        assert self._owner is not None
+        return self._owner
 
     def request_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome | None:
         """The head: start line, field lines and framing lines, without the empty line."""
@@ -228,11 +233,12 @@ class PluginVM:
         self.finish = core.stream_phase("finish", seconds, 1)
         self.request_headers = core.stream_phase("request_headers", seconds)
         self.response_headers = core.stream_phase("response_headers", seconds)
+        self.last_response = core.stream_phase("last_response", seconds)
         self.body = core.stream_phase("body", seconds)
         self.trailers = core.stream_phase("trailers", seconds)
         self.resume_head, self.take_body = core.call("resume_head", 2), core.call("take_body", 2)
-        self.new_connection, self.tcp_data = core.phase("new_connection", 2, seconds), core.stream_phase("tcp_data", seconds)
-        self.tcp_closed = core.phase("tcp_closed", 3, seconds)
+        self.new_connection = core.stream_phase("new_connection", seconds, 2)
+        self.tcp_data, self.tcp_closed = core.stream_phase("tcp_data", seconds), core.stream_phase("tcp_closed", seconds)
         self.tcp_held, self.tcp_take = core.call("tcp_held", 2), core.call("tcp_take", 2)
         self.take_trailers, self._show_map = core.call("take_trailers", 2), core.call("show_map", 2)
 
@@ -331,6 +337,12 @@ class PluginVM:
             return Outcome(1, Effect(0), no_room=True)
         return self.settle(stream)
 
+    def passed(self) -> bytes | None:
+        """After a trap in `last_response`: the response as the plugin let it pass before, empty when unchanged; else None."""
+        fields = self._result()
+        if not fields[1] & Effect.FINISHED:
+            return None
+        return self._core.read(fields[2], fields[3]) if fields[1] & Effect.CHANGED else b""
 
     def settle(self, stream: HttpContext) -> Outcome:
         fields = self._result()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from data_plane.config.snapshot import Node, PluginBinding, Route, Snapshot, Timeouts, Upstream, WasmPlugin
 from data_plane.exchange.exchange import Exchange
-from data_plane.exchange.info import ExchangeInfo
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.sending import Sending
@@ -168,6 +167,9 @@ class Stream:
     def response_head(self, head: bytes, eos: bool) -> bytes | None:
         return self._answer(f"response head {int(head[9:12])}", eos)
 
+    def last_response(self, head: bytes, eos: bool) -> bytes | None:
+        return self._answer(f"last response {int(head[9:12])}", eos)
+
     def _answer(self, what: str, eos: bool) -> bytes | None:
         self._stage.say(f"stream: {what}", b"", "eos" if eos else "")
         return self._answers.pop(0) if self._answers else b""
@@ -227,7 +229,7 @@ class Stage:
 
     def take_over(self, stream: PluginStream, sink: ChainSink) -> PluginChain:
         self.say("take over")
-        self.chain = Chain(self, sink, ExchangeInfo(self.exchange))  # type: ignore[arg-type]  # a HeadExchange
+        self.chain = Chain(self, sink, self.exchange)  # type: ignore[arg-type]  # a HeadExchange
         return self.chain
 
     def finish(self, stream: PluginStream) -> None:

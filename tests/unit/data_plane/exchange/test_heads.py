@@ -20,10 +20,9 @@ def test_a_plugin_that_lets_everything_pass_needs_no_chain() -> None:
     scene = stage()
     assert scene.request() == ["stream: request head eos", f"a.begin {GET} timeout 3"]
     assert scene.response(b"hi", length=2) == [
-        "stream: response head 200",
+        "stream: last response 200",
         "a.release",
         "client.finish HTTP/1.1 200 X|Content-Length: 2||hi keep",
-        "stream.finish",
     ]
     assert scene.exchange.state == DONE
 
@@ -65,7 +64,7 @@ def test_another_answer_to_the_response_lets_a_chain_take_over() -> None:
     scene = stage(b"", None)
     scene.request()
     assert scene.response(b"hi", length=2) == [
-        "stream: response head 200",
+        "stream: last response 200",
         "take over",
         "a.release",
         "chain: response head 200",

@@ -17,7 +17,7 @@ class Owner:
 
 def test_what_a_plugin_has_set_on_a_request_is_still_there_when_a_chain_takes_over() -> None:
     link = Link(Unavailable(BINDING), Facts())
-    link.plugin_properties()[b"user"] = b"bob"
+    link.own_properties = {b"user": b"bob"}
     chain = WasmChain([link], NOBODY, Owner())
     assert chain.properties == {b"user": b"bob"}
     assert link.plugin_properties() is chain.properties

@@ -1,0 +1,136 @@
+"""One request in one plugin that takes no bodies, without a chain: a PluginStream.
+
+The law: it is the plugin's HttpContext itself, since most requests need nothing else. What the plugin said last, when that was
+not to go on, is kept in `answered` for the chain that then takes over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.proxy_wasm.abi import Effect
+from shared.proxy_wasm.failures import GuestTrap, VmFailed
+from shared.proxy_wasm.outcome import Outcome
+from shared.proxy_wasm.properties import StreamFacts
+from shared.proxy_wasm.vm import HttpContext, PluginContext
+
+if TYPE_CHECKING:
+    from data_plane.plugins.link import Link
+    from data_plane.plugins.slots import ContextSlot
+    from shared.proxy_wasm.interface import StreamOwner
+
+
+class HeadStream(HttpContext):
+    """`link` is its place in a chain, once there is one."""
+
+    __slots__ = ("answered", "facts", "link", "own_properties", "slot")
+
+    def __init__(self, slot: ContextSlot, root: PluginContext, facts: StreamFacts) -> None:
+        """Raises OverflowError."""
+        self.id = root.ids.take()
+        self.root = root
+        self.vm = root.vm
+        self.slot = slot
+        self.facts = facts
+        self.link: Link | None = None
+        self.own_properties: dict[bytes, bytes] | None = None
+        self.answered: Outcome | VmFailed | None = None
+        self.opened = True
+        root.streams += 1
+        self.vm.streams[self.id] = self
+
+    # --- PluginStream
+
+    def request_head(self, head: bytes, eos: bool) -> bytes | None:
+        vm = self.vm
+        try:
+            answer = vm.request_headers(head, self.id, self.root.id, eos)
+        except (GuestTrap, VmFailed) as failure:
+            return self._failed(failure)
+        if not answer:
+            return b""
+        return vm.output(answer) if answer > 0 else self._kept(vm.outcome(self, answer))
+
+    def response_head(self, head: bytes, eos: bool) -> bytes | None:
+        vm = self.vm
+        if self.answered is not None or vm.failed is not None:
+            return self._failed(vm.failed)
+        try:
+            answer = vm.response_headers(head, self.id, self.root.id, eos)
+        except (GuestTrap, VmFailed) as failure:
+            return self._failed(failure)
+        if not answer:
+            return b""
+        return vm.output(answer) if answer > 0 else self._kept(vm.outcome(self, answer))
+
+    def last_response(self, head: bytes, eos: bool) -> bytes | None:
+        vm = self.vm
+        if self.answered is not None or vm.failed is not None:
+            return self._failed(vm.failed)
+        root, stream_id = self.root, self.id
+        try:
+            answer = vm.last_response(head, stream_id, root.id, eos)
+        except (GuestTrap, VmFailed) as failure:
+            return self._failed_at_last(failure)
+        if answer < 0:
+            return self._looked_at(vm.outcome(self, answer))
+        del vm.streams[stream_id]
+        root.streams -= 1
+        root.ids.release(stream_id)
+        if self.slot.retired:
+            self.slot.release_if_idle()
+        return vm.output(answer) if answer else b""
+
+    # --- what is not a head that goes on
+
+    def _kept(self, outcome: Outcome) -> bytes | None:
+        self.answered = outcome
+        return None
+
+    def _failed(self, failure: GuestTrap | VmFailed | None) -> bytes | None:
+        if failure is not None and self.answered is None:
+            self.answered = self.vm.fail(failure) if isinstance(failure, GuestTrap) else failure
+        return None
+
+    def _looked_at(self, outcome: Outcome) -> bytes | None:
+        if not outcome.effects & Effect.FINISHED:
+            return self._kept(outcome)
+        self._over()
+        return outcome.data or b""
+
+    def _failed_at_last(self, failure: GuestTrap | VmFailed) -> bytes | None:
+        """The response was good if the trap came after it, in on_log or so."""
+        passed = self.vm.passed() if isinstance(failure, GuestTrap) else None
+        if passed is None or not isinstance(failure, GuestTrap):
+            return self._failed(failure)
+        self._over()
+        self.slot.vm_slot.vm_failed(self.vm.fail(failure))
+        return passed
+
+    def _over(self) -> None:
+        """The plugin has heard of its end."""
+        del self.vm.streams[self.id]
+        self.root.streams -= 1
+        self.root.ids.release(self.id)
+        if self.slot.retired:
+            self.slot.release_if_idle()
+
+    def apply(self, outcome: Outcome) -> None:
+        """Another context's callback acted on this stream. Without a chain nothing waits, so a reply or a reset comes with the
+        next head.
+        """
+        if self.link is not None:
+            self.link.apply(outcome)
+        elif outcome.effects & (Effect.CLOSE | Effect.LOCAL_REPLY):
+            self.answered = outcome
+
+    # --- StreamOwner
+
+    @property
+    def owner(self) -> StreamOwner:
+        return self if self.link is None else self.link
+
+    def plugin_properties(self) -> dict[bytes, bytes]:
+        if self.own_properties is None:
+            self.own_properties = {}
+        return self.own_properties
