@@ -156,7 +156,7 @@ class Calls:
         self._limit = vm.settings.limits.pending_callouts
         self._receive_map, self._receive_body = core.call("receive_map", 2), core.call("receive_body", 2)
         self._receive_status = core.call("receive_status", 2)
-        self._root_call = core.phase("root_call", 4, cpu_seconds)
+        self.root_call = core.phase("root_call", 4, cpu_seconds)
         self._pending: dict[int, PendingCall] = {}
         self._made = 0
 
@@ -236,7 +236,7 @@ class Calls:
 
     def tell(self, call: PendingCall, event: int) -> None:
         vm, root, stream = self._vm, call.root, call.stream
-        vm.call(self._root_call, root.id, event, call.id, 0 if stream is None else stream.id)
+        vm.call(self.root_call, root.id, event, call.id, 0 if stream is None else stream.id)
         vm.settle_root(root)
 
     def last(self, call: PendingCall, event: int) -> None:

@@ -28,9 +28,10 @@ _NO_CALLBACK: Final = "root_settle"
 # Of the flags of a head (core/context.c): only for on_log to see, no callback.
 _SILENT: Final = 2
 # Functions of the VM that take (input, stream, ...); `resume_head` and `take_body` never enter the guest.
-_OF_A_STREAM: Final = ("request_headers", "response_headers", "last_response", "body", "trailers", LAST, "tcp_data")
-# Of a TCP connection's begin and ends.
-_OF_A_CONNECTION: Final = ("new_connection", "tcp_closed")
+_OF_A_STREAM: Final = (
+    *("request_headers", "response_headers", "last_response", "body", "trailers", LAST),
+    *("new_connection", "tcp_data", "tcp_closed"),
+)
 
 
 class CpuMeter:
@@ -47,9 +48,9 @@ class CpuMeter:
         self._opened_at = self._calls_at = watchdog.entries
         self._spent: dict[int, float] = {}
         found = vars(vm)
-        for name in [name for name in found if name.startswith(_OF_A_ROOT) or name in _OF_A_CONNECTION]:
-            if name != _NO_CALLBACK:
-                setattr(vm, name, self._measured(found[name]))
+        for owner in (vm, vm.calls):
+            for name in [name for name in vars(owner) if name.startswith(_OF_A_ROOT) and name != _NO_CALLBACK]:
+                setattr(owner, name, self._measured(getattr(owner, name)))
         self._plain: dict[str, StreamCall] = {name: found[name] for name in _OF_A_STREAM if name in found}
         if stream_seconds is not None:
             # `last_response` is a stream's last call or not, as it turns out.
