@@ -63,7 +63,7 @@ def _upstream_port(facts: StreamFacts) -> bytes | None:
 
 
 STREAM_PROPERTIES: dict[tuple[bytes, ...], Callable[[StreamFacts], bytes | None]] = {
-    (b"request", b"protocol"): lambda facts: facts.protocol.encode(),
+    (b"request", b"protocol"): lambda facts: facts.protocol.encode() or None,
     (b"request", b"time"): lambda facts: _integer(facts.start_time_ns),
     (b"request", b"size"): lambda facts: _integer(facts.request_bytes),
     (b"response", b"size"): lambda facts: _integer(facts.response_bytes),
@@ -74,6 +74,8 @@ STREAM_PROPERTIES: dict[tuple[bytes, ...], Callable[[StreamFacts], bytes | None]
     (b"connection", b"id"): lambda facts: _integer(facts.connection_id),
     (b"connection_id",): lambda facts: _integer(facts.connection_id),
     (b"connection", b"mtls"): lambda _: b"\0",
+    # Only a listener that looks into the ClientHello knows it.
+    (b"connection", b"requested_server_name"): lambda facts: getattr(facts, "requested_server_name", b"") or None,
     (b"upstream", b"address"): _upstream_address,
     (b"upstream", b"port"): _upstream_port,
     (b"xds", b"route_name"): lambda facts: facts.route_name.encode(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from shared.proxy_wasm.abi import Direction
+from shared.proxy_wasm.calls import StreamCall
 from shared.proxy_wasm.failures import GuestTrap
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.vm import HttpContext
@@ -36,23 +37,14 @@ class TcpContext(HttpContext):
         return DATA_CALLBACKS[direction] in self.vm.callbacks
 
     def new_connection(self) -> Outcome | None:
-        vm = self.vm
-        if vm.failed is not None:
-            raise vm.failed
-        self.opened = True
-        vm.streams[self.id] = self
-        return self._settled(vm.call(vm.new_connection, self.id, self.root.id))
+        if self.vm.failed is None:
+            self.opened = True
+            self.vm.streams[self.id] = self
+        return self._phase(self.vm.new_connection, b"", self.root.id, 0)
 
     def data(self, direction: Direction, data: bytes, eos: bool) -> Outcome | None:
         """A paused outcome holds the piece behind what is held already."""
-        vm = self.vm
-        if vm.failed is not None:
-            raise vm.failed
-        try:
-            answer = vm.tcp_data(data, self.id, direction, eos)
-        except GuestTrap as trap:
-            raise vm.fail(trap) from None
-        return self._settled(answer)
+        return self._phase(self.vm.tcp_data, data, direction, eos)
 
     def held(self, direction: Direction) -> int:
         """Bytes held by a pause."""
@@ -66,9 +58,15 @@ class TcpContext(HttpContext):
 
     def closed(self, direction: Direction, peer: Peer) -> None:
         """The connection to the client (REQUEST) or to the upstream (RESPONSE) is gone."""
-        vm = self.vm
-        if CLOSE_CALLBACKS[direction] in vm.callbacks:
-            self._settled(vm.call(vm.tcp_closed, self.id, direction, peer))
+        if CLOSE_CALLBACKS[direction] in self.vm.callbacks:
+            self._phase(self.vm.tcp_closed, b"", direction, peer)
 
-    def _settled(self, answer: int) -> Outcome | None:
-        return self.vm.outcome(self, answer) if answer else None
+    def _phase(self, phase: StreamCall, data: bytes, argument: int, flags: int) -> Outcome | None:
+        vm = self.vm
+        if vm.failed is not None:
+            raise vm.failed
+        try:
+            answer = phase(data, self.id, argument, flags)
+        except GuestTrap as trap:
+            raise vm.fail(trap) from None
+        return vm.outcome(self, answer) if answer else None

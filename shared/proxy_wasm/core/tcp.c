@@ -52,7 +52,8 @@ EXPORT("tcp_held") u32 tcp_held(u32 id, u32 direction) { return contexts[id]->bo
 EXPORT("tcp_take") u32 tcp_take(u32 id, u32 direction) { return release_bytes(contexts[id], direction); }
 
 /* The connection to the client (0) or to the upstream (1) is gone. Nothing that the plugin asks for has an effect on it. */
-EXPORT("tcp_closed") i32 tcp_closed(u32 id, u32 direction, u32 peer) {
+EXPORT("tcp_closed") i32 tcp_closed(u32 id, u32 direction, u32 n, u32 peer) {
+  (void)n;
   Context *c = contexts[id];
   enter(c);
   if (direction) on_upstream_connection_close(id, peer);

@@ -24,7 +24,7 @@ PROXY_EXPORT("proxy_abi_version_0_2_0") void version(void) {}
 PROXY_EXPORT("proxy_abi_version_0_2_1") void version(void) {}
 #endif
 
-enum { CONTEXTS = 64, CALLBACKS = 16, WORDS = 64, LINE = 4096 };
+enum { CONTEXTS = 64, CALLBACKS = 24, WORDS = 64, LINE = 4096 };
 
 static uint8_t calls[CONTEXTS][CALLBACKS];
 static char line[LINE];
@@ -134,6 +134,7 @@ static void result_number(enum proxy_status status, uint64_t value) {
 }
 
 #include "console_state.h"
+#include "console_calls.h"
 
 static int header_command(struct word c) {
     char *value = NULL;
@@ -296,7 +297,7 @@ static uint32_t run_script(const char *name, uint32_t call, uint32_t answer) {
         put_bytes(command.s, command.n);
         put(": ");
         if (!header_command(command) && !buffer_command(command) && !stream_command(command) && !fact_command(command) &&
-            !wasi_command(command) && !state_command(command) && !fatal_command(command)) put("unknown command");
+            !wasi_command(command) && !state_command(command) && !call_command(command) && !fatal_command(command)) put("unknown command");
         flush();
     }
     deallocate(script);
@@ -304,10 +305,13 @@ static uint32_t run_script(const char *name, uint32_t call, uint32_t answer) {
 }
 
 enum { CREATE, VM_START, CONFIGURE, TICK, DONE, LOG, DELETE, REQUEST_HEADERS, REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY,
-       REQUEST_TRAILERS, RESPONSE_TRAILERS, QUEUE_READY, FOREIGN_FUNCTION };
+       REQUEST_TRAILERS, RESPONSE_TRAILERS, QUEUE_READY, FOREIGN_FUNCTION, NEW_CONNECTION, DOWNSTREAM_DATA,
+       DOWNSTREAM_CLOSE, UPSTREAM_DATA, UPSTREAM_CLOSE };
 static const char *const NAMES[] = {"context_create", "vm_start", "configure", "tick", "done", "log", "delete",
                                     "request_headers", "request_body", "response_headers", "response_body",
-                                    "request_trailers", "response_trailers", "queue_ready", "foreign_function"};
+                                    "request_trailers", "response_trailers", "queue_ready", "foreign_function", "new_connection",
+                                    "downstream_data", "downstream_connection_close", "upstream_data",
+                                    "upstream_connection_close"};
 
 static uint32_t called(uint32_t callback, uint32_t count, const uint32_t *arguments, uint32_t answer) {
     uint32_t call = ++calls[arguments[0] % CONTEXTS][callback];
@@ -349,6 +353,21 @@ PROXY_EXPORT("proxy_on_foreign_function") void on_foreign_function(uint32_t cont
     CALLED(FOREIGN_FUNCTION, 0, context, function, size);
 }
 #endif
+PROXY_EXPORT("proxy_on_new_connection") uint32_t on_new_connection(uint32_t context) { return CALLED(NEW_CONNECTION, 0, context); }
+#ifndef NO_BODIES
+PROXY_EXPORT("proxy_on_downstream_data") uint32_t on_downstream_data(uint32_t context, uint32_t size, uint32_t eos) {
+    return CALLED(DOWNSTREAM_DATA, 0, context, size, eos);
+}
+PROXY_EXPORT("proxy_on_upstream_data") uint32_t on_upstream_data(uint32_t context, uint32_t size, uint32_t eos) {
+    return CALLED(UPSTREAM_DATA, 0, context, size, eos);
+}
+#endif
+PROXY_EXPORT("proxy_on_downstream_connection_close") void on_downstream_close(uint32_t context, uint32_t peer) {
+    CALLED(DOWNSTREAM_CLOSE, 0, context, peer);
+}
+PROXY_EXPORT("proxy_on_upstream_connection_close") void on_upstream_close(uint32_t context, uint32_t peer) {
+    CALLED(UPSTREAM_CLOSE, 0, context, peer);
+}
 #ifndef NO_BODIES
 PROXY_EXPORT("proxy_on_request_trailers") uint32_t on_request_trailers(uint32_t context, uint32_t count) {
     return CALLED(REQUEST_TRAILERS, 0, context, count);
