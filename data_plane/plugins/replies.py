@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from data_plane.plugins.interface import LocalReply
 from shared.proxy_wasm.outcome import SentReply
+from shared.proxy_wasm.replies import wire_reply
 
 _JSON = (b"content-type", b"application/json")
-_TEXT = (b"content-type", b"text/plain")
 
 
 def _error(status: int, message: str, details: str) -> LocalReply:
@@ -27,21 +27,4 @@ HEAD_INCOMPLETE = _error(500, "a plugin of this route removed a pseudo-header", 
 
 
 def reply_as_sent(sent: SentReply) -> LocalReply:
-    """A body without a type is plain text, as in Envoy. A gRPC client gets a trailers-only answer (gRPC over HTTP/2,
-    responses): status 200, the message in a field.
-    """
-    if sent.grpc_status is None:
-        typed = not sent.body or any(name.lower() == b"content-type" for name, _ in sent.fields)
-        return LocalReply(sent.status, sent.body, sent.fields if typed else (_TEXT, *sent.fields), sent.details)
-    fields = (
-        *((name, value) for name, value in sent.fields if name.lower() != b"content-type"),
-        (b"content-type", b"application/grpc"),
-        (b"grpc-status", b"%d" % sent.grpc_status),
-        (b"grpc-message", _percent_encoded(sent.body)),
-    )
-    return LocalReply(200, b"", fields, sent.details)
-
-
-def _percent_encoded(message: bytes) -> bytes:
-    """Printable ASCII but `%` stands for itself (gRPC over HTTP/2, Status-Message)."""
-    return b"".join(bytes((c,)) if 32 <= c <= 126 and c != 37 else b"%%%02X" % c for c in message)
+    return LocalReply(*wire_reply(sent), sent.details)
