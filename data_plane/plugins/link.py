@@ -5,7 +5,7 @@ The law: links are made for every request, so what most requests never need stan
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from data_plane.config.snapshot import FailurePolicy, PluginBinding
 from shared.proxy_wasm.abi import Direction
@@ -15,7 +15,6 @@ from shared.proxy_wasm.properties import StreamFacts
 from shared.proxy_wasm.vm import HttpContext, PluginContext
 
 if TYPE_CHECKING:
-    from data_plane.plugins.chain import WasmChain
     from data_plane.plugins.stream import HeadStream
 
 
@@ -51,6 +50,17 @@ class Stop:
 NO_STOPS: tuple[Stop | None, Stop | None] = (None, None)
 
 
+class LinkChain(Protocol):
+    """The chain of a request or of a TCP connection, as its links see it."""
+
+    @property
+    def properties(self) -> dict[bytes, bytes]: ...
+
+    def apply(self, link: Any, outcome: Outcome) -> None: ...  # noqa: ANN401 - each kind of chain has links of its own
+
+    def vm_failed(self, link: Any, failure: VmFailed) -> None: ...  # noqa: ANN401
+
+
 class Link:
     """One plugin on one request. `context` is None when the plugin could not start, or has failed.
 
@@ -59,7 +69,7 @@ class Link:
 
     stops = NO_STOPS
     passed: tuple[bytes | None, bytes | None] = (None, None)
-    chain: WasmChain | None = None
+    chain: LinkChain | None = None
     answered: Outcome | VmFailed | None = None
     own_properties: dict[bytes, bytes] | None = None
 

@@ -9,11 +9,11 @@ while it keeps failing; meanwhile its streams get the failure policy.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
+from data_plane.config.snapshot import PluginBinding, Route, Snapshot, StreamRoute, WasmPlugin
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import CallProvider, ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
@@ -119,6 +119,16 @@ class WasmRuntime:
                 self.logger.error("plugin has too many streams", plugin=slot.binding.plugin.name, reason=str(error))
                 links.append(Link(Unavailable(slot.binding), info))
         return WasmChain(links, sink, self)
+
+    def slots_of(self, bindings: tuple[PluginBinding, ...]) -> list[ContextSlot]:
+        """For a chain that makes its own links: their slots, started as far as that may be now."""
+        slots = self._slots.get(bindings)
+        if slots is None:
+            slots = self._slots[bindings] = [self._contexts.get(binding) or self._new_slot(binding) for binding in bindings]
+        for slot in slots:
+            if slot.context is None:
+                self._start(slot)
+        return slots
 
     def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> HeadStream | None:
         slots = self._slots.get(bindings)
@@ -291,5 +301,6 @@ def _holds(snapshot: Snapshot, binding: PluginBinding) -> bool:
     if any(held is binding for held in snapshot.global_bindings):
         return True
     kind, _, route_id = binding.owner.partition("/")
-    route = snapshot.routes.get(route_id) if kind == "route" else None
+    routes: Mapping[str, Route | StreamRoute] = snapshot.stream_routes if kind == "stream_route" else snapshot.routes
+    route = routes.get(route_id) if kind in ("route", "stream_route") else None
     return route is not None and any(held is binding for held in route.bindings)
