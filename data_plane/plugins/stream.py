@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from shared.proxy_wasm.interface import StreamOwner
 
 
+_GOES_ON = Effect.CHANGED | Effect.OTHERS
+
+
 class HeadStream(HttpContext):
     """`link` is its place in a chain, once there is one."""
 
@@ -84,8 +87,11 @@ class HeadStream(HttpContext):
     # --- what is not a head that goes on
 
     def _kept(self, outcome: Outcome) -> bytes | None:
-        self.answered = outcome
-        return None
+        """What it logged has been said, and other streams know what concerns them: neither is another answer."""
+        if outcome.paused or outcome.no_room or outcome.effects & ~_GOES_ON:
+            self.answered = outcome
+            return None
+        return outcome.data or b""
 
     def _failed(self, failure: GuestTrap | VmFailed | None) -> bytes | None:
         if failure is not None and self.answered is None:
@@ -94,7 +100,8 @@ class HeadStream(HttpContext):
 
     def _looked_at(self, outcome: Outcome) -> bytes | None:
         if not outcome.effects & Effect.FINISHED:
-            return self._kept(outcome)
+            self.answered = outcome
+            return None
         self._over()
         return outcome.data or b""
 
