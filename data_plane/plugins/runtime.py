@@ -22,6 +22,7 @@ from data_plane.plugins.record import PluginRecord
 from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot
 from data_plane.plugins.stream import HeadStream
+from data_plane.plugins.swap import Swaps
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, StreamFailed, VmFailed
@@ -58,13 +59,19 @@ class WasmRuntime:
         self._contexts: dict[PluginBinding, ContextSlot] = {}
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
         self._loader = Loader(loop, self._load)
+        self._swaps = Swaps(self, self._vms, self._contexts)
         self._records: dict[str, PluginRecord] = {}
         self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
 
     # --- configuration
 
     async def prepare(self, plugin: WasmPlugin) -> None:
-        """Have the module compiled. Raises ValueError when it is no usable plugin, and what the store raises."""
+        """Have the module compiled, and running already when it replaces one that works. Raises ValueError when it is no
+        usable plugin or does not run as that one does, and what the store raises."""
+        await self._compile(plugin)
+        await self._swaps.prepare(plugin)
+
+    async def _compile(self, plugin: WasmPlugin) -> None:
         key = _module_key(plugin)
         if key in self._modules:
             return
@@ -79,6 +86,7 @@ class WasmRuntime:
     def sync(self, snapshot: Snapshot) -> None:
         """A new snapshot is served from now on: let go of what it does not have."""
         self._slots.clear()
+        self._swaps.take_over(snapshot)
         for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
             del self._contexts[slot.binding]
             slot.retired = True
@@ -245,6 +253,7 @@ class WasmRuntime:
     def close(self) -> None:
         """The worker ends: every context hears of it, and nothing is kept."""
         self._loader.close()
+        self._swaps.close()
         for ticking in list(self._ticks):
             self._stop_ticks(ticking)
         for slot in list(self._contexts.values()):
