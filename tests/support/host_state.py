@@ -20,6 +20,7 @@ from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.state.environment import Environment
 from shared.proxy_wasm.state.host_state import HostState
 from shared.proxy_wasm.state.keys import U64, rows
+from shared.proxy_wasm.state.metric_table import MetricKind
 from shared.proxy_wasm.state.ready import QUEUE
 from shared.proxy_wasm.state.shared_data import ENTRY_OVERHEAD
 
@@ -175,6 +176,19 @@ def counting(directory: Path, times: int) -> None:
     state.close()
 
 
+def told(directory: Path, text: str, requests: int) -> None:
+    """Reports, counts requests, and waits."""
+    state = HostState(directory)
+    stat = state.gateway.stat(MetricKind.COUNTER, b"requests")
+    assert stat is not None
+    stat.numbers[0] = requests
+    state.report(text.encode())
+    state.tend()
+    say("told")
+    sys.stdin.readline()
+    state.close()
+
+
 ROLES: dict[str, Callable[..., None]] = {
     "cas_writers": cas_writers,
     "hold": hold,
@@ -184,6 +198,7 @@ ROLES: dict[str, Callable[..., None]] = {
     "poller": poller,
     "registrant": registrant,
     "counting": counting,
+    "told": told,
 }
 
 
@@ -250,7 +265,7 @@ def assert_consistent(environment: Environment) -> None:
         registrants = {key[:4] + row for key, row in rows(txn, tables.registrants)}
         assert registrants == {key[16:] + key[:16] for key, _ in rows(txn, tables.registrations)}
         living = {key for key, _ in rows(txn, tables.workers)}
-        for table in (tables.ready, tables.metrics):
+        for table in (tables.ready, tables.metrics, tables.gateway):
             assert {key[:8] for key, _ in rows(txn, table)} <= living | {U64.pack(0)}
 
 

@@ -49,8 +49,10 @@ def settle(environment: Environment, numbers: list[int]) -> set[int]:
 def _settle_some(environment: Environment, number: int, heirs: set[int]) -> bool:
     """Whether the place is clear now. Another worker may be at the same grave: each count is moved by one of them."""
     with environment.write() as txn:
-        if not fold(txn, environment.tables.metrics, number, FOLD_BATCH):
+        tables = environment.tables
+        if not all(fold(txn, table, number, FOLD_BATCH) for table in (tables.metrics, tables.gateway)):
             return False
         heirs |= ReadyTables(environment, txn).release(number)
-        txn.delete(U64.pack(number), db=environment.tables.workers)
+        txn.delete(U64.pack(number), db=tables.reports)
+        txn.delete(U64.pack(number), db=tables.workers)
         return True

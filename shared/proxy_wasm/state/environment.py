@@ -32,6 +32,7 @@ TABLES: Final = (
     "counters",
     "data",
     "data_size",
+    "gateway",
     "items",
     "metrics",
     "names",
@@ -39,6 +40,7 @@ TABLES: Final = (
     "ready",
     "registrants",
     "registrations",
+    "reports",
     "workers",
 )
 
@@ -50,6 +52,7 @@ class Tables:
         "counters",
         "data",
         "data_size",
+        "gateway",
         "items",
         "metrics",
         "names",
@@ -57,6 +60,7 @@ class Tables:
         "ready",
         "registrants",
         "registrations",
+        "reports",
         "workers",
     )
 
@@ -75,6 +79,8 @@ class Tables:
         self.registrations = table("registrations")  # worker, owner, queue -> stamp
         self.ready = table("ready")  # worker, owner, queue -> events to deliver
         self.metrics = table("metrics")  # worker, kind, name's digest -> numbers, name
+        self.gateway = table("gateway")  # the same, of the gateway's own numbers
+        self.reports = table("reports")  # worker -> what it says of itself
 
     def all(self) -> list[lmdb._Database]:
         return [getattr(self, name) for name in TABLES]

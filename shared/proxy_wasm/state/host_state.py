@@ -15,8 +15,10 @@ from typing import Final
 
 import lmdb
 
+from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.state.census import bury, settle
 from shared.proxy_wasm.state.environment import MAP_SIZE, Environment
+from shared.proxy_wasm.state.keys import U64
 from shared.proxy_wasm.state.metric_table import Metric, collect
 from shared.proxy_wasm.state.metrics import PluginMetrics, WorkerMetrics
 from shared.proxy_wasm.state.shared_data import SharedData
@@ -33,7 +35,7 @@ StateReadError = lmdb.Error
 class HostState:
     """Raises HostStateError when the directory cannot be used."""
 
-    __slots__ = ("data", "environment", "metrics", "queues", "worker")
+    __slots__ = ("data", "environment", "gateway", "metrics", "queues", "worker")
 
     def __init__(self, directory: Path, map_size: int = MAP_SIZE) -> None:
         self.environment = Environment(directory, map_size)
@@ -45,6 +47,7 @@ class HostState:
         self.data = SharedData(self.environment)
         self.queues = SharedQueues(self.environment, self.worker)
         self.metrics = WorkerMetrics(self.environment, self.worker)
+        self.gateway = WorkerMetrics(self.environment, self.worker, self.environment.tables.gateway)
         bury(self.environment, self.worker)
 
     def plugin_metrics(self) -> PluginMetrics:
@@ -59,7 +62,7 @@ class HostState:
 
     def tend(self) -> None:
         """Writes the counts, and clears what dead workers left."""
-        self.metrics.flush()
+        self._flush()
         self.environment.release_dead_readers()
         bury(self.environment, self.worker)
 
@@ -68,9 +71,22 @@ class HostState:
         self.metrics.flush()
         return collect(self.environment)
 
+    def report(self, data: bytes) -> Status:
+        """What this worker says of itself, for whoever shows it; gone with the worker."""
+        try:
+            with self.environment.write() as txn:
+                txn.put(U64.pack(self.worker.number), data, db=self.environment.tables.reports)
+        except lmdb.Error as error:
+            return self.environment.failed(error)
+        return Status.OK
+
+    def _flush(self) -> None:
+        self.metrics.flush()
+        self.gateway.flush()
+
     def close(self) -> None:
         """Leaves in order: counts are kept, events go to others."""
-        self.metrics.flush()
+        self._flush()
         self.worker.close()
         try:
             for heir in settle(self.environment, [self.worker.number]):

@@ -100,12 +100,12 @@ def _sums(one: list[int], other: list[int]) -> list[int]:
     return [a + b for a, b in zip(one, other, strict=True)]
 
 
-def total_of_others(environment: Environment, stat: bytes, worker: int) -> int:
+def total_of_others(environment: Environment, table: lmdb._Database, stat: bytes, worker: int) -> int:
     """A counter's value in all rows but this worker's."""
     tables = environment.tables
     with environment.read() as txn:
         workers = [U64.pack(NOBODY), *(key for key, _ in rows(txn, tables.workers) if key != U64.pack(worker))]
-        found = [txn.get(other + stat, db=tables.metrics) for other in workers]
+        found = [txn.get(other + stat, db=table) for other in workers]
     return sum(_numbers(stat, row)[0] for row in found if row is not None)
 
 
@@ -122,12 +122,13 @@ def fold(txn: lmdb.Transaction[bytes], table: lmdb._Database, worker: int, limit
     return len(batch) < limit
 
 
-def collect(environment: Environment) -> list[Metric]:
-    """All stats, each summed over the workers as of their last flush, sorted by name."""
+def collect(environment: Environment, table: lmdb._Database | None = None) -> list[Metric]:
+    """All stats of a table, plugins' unless it is named: each summed over the workers as of their last flush, sorted by
+    name."""
     sums: dict[bytes, list[int]] = {}
     names: dict[bytes, bytes] = {}
     with environment.read() as txn:
-        found = list(rows(txn, environment.tables.metrics))
+        found = list(rows(txn, table or environment.tables.metrics))
     for key, row in found:
         stat = key[U64.size :]
         numbers = _numbers(stat, row)

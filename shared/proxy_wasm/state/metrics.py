@@ -53,12 +53,14 @@ class Stat:
 
 
 class WorkerMetrics:
-    """All stats of one worker. `changed` is the one set of stats to be flushed: whoever counts adds to it."""
+    """All stats of one worker in one table, plugins' unless it is named. `changed` is the one set of stats to be flushed:
+    whoever counts adds to it."""
 
-    __slots__ = ("_environment", "_stats", "_worker", "changed")
+    __slots__ = ("_environment", "_stats", "_table", "_worker", "changed")
 
-    def __init__(self, environment: Environment, worker: Worker) -> None:
+    def __init__(self, environment: Environment, worker: Worker, table: lmdb._Database | None = None) -> None:
         self._environment = environment
+        self._table = table or environment.tables.metrics
         self._worker = worker
         self._stats: dict[tuple[MetricKind, bytes], Stat] = {}
         self.changed: set[Stat] = set()
@@ -76,11 +78,11 @@ class WorkerMetrics:
         """A counter's total on this host, as far as the others have flushed; a gauge as this worker set it."""
         if stat.kind is _GAUGE:
             return stat.numbers[0]
-        return stat.numbers[0] + total_of_others(self._environment, stat.key, self._worker.number)
+        return stat.numbers[0] + total_of_others(self._environment, self._table, stat.key, self._worker.number)
 
     def flush(self) -> Status:
         """Writes what changed since the last flush; what cannot be written stays for the next."""
-        changed, table = list(self.changed), self._environment.tables.metrics
+        changed, table = list(self.changed), self._table
         try:
             for start in range(0, len(changed), FLUSH_BATCH):
                 batch = changed[start : start + FLUSH_BATCH]
