@@ -50,9 +50,7 @@ class HeadStream(HttpContext):
             answer = vm.request_headers(head, self.id, self.root.id, eos)
         except (GuestTrap, VmFailed) as failure:
             return self._failed(failure)
-        if not answer:
-            return b""
-        return vm.output(answer) if answer > 0 else self._kept(vm.outcome(self, answer))
+        return answer if isinstance(answer, bytes) else self._kept(vm.outcome(self, answer))
 
     def response_head(self, head: bytes, eos: bool) -> bytes | None:
         vm = self.vm
@@ -62,9 +60,7 @@ class HeadStream(HttpContext):
             answer = vm.response_headers(head, self.id, self.root.id, eos)
         except (GuestTrap, VmFailed) as failure:
             return self._failed(failure)
-        if not answer:
-            return b""
-        return vm.output(answer) if answer > 0 else self._kept(vm.outcome(self, answer))
+        return answer if isinstance(answer, bytes) else self._kept(vm.outcome(self, answer))
 
     def last_response(self, head: bytes, eos: bool) -> bytes | None:
         vm = self.vm
@@ -75,14 +71,14 @@ class HeadStream(HttpContext):
             answer = vm.last_response(head, stream_id, root.id, eos)
         except (GuestTrap, VmFailed) as failure:
             return self._failed_at_last(failure)
-        if answer < 0:
+        if not isinstance(answer, bytes):
             return self._looked_at(vm.outcome(self, answer))
         del vm.streams[stream_id]
         root.streams -= 1
         root.ids.release(stream_id)
         if self.slot.retired:
             self.slot.release_if_idle()
-        return vm.output(answer) if answer else b""
+        return answer
 
     # --- what is not a head that goes on
 

@@ -12,7 +12,7 @@ import struct
 from shared.proxy_wasm import pairs
 from shared.proxy_wasm.abi import AbiVersion, Direction, Effect, LogLevel, MapType
 from shared.proxy_wasm.callouts import Callouts, Calls
-from shared.proxy_wasm.calls import Call, Core, StreamCall
+from shared.proxy_wasm.calls import Call, Core, HeadCall
 from shared.proxy_wasm.contexts import ContextIds, StreamIds
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import GuestTrap, PluginRefused, VmFailed
@@ -107,7 +107,7 @@ class HttpContext:
     def response_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome | None:
         return self._head(self.vm.response_headers, head, eos | silent << 1)
 
-    def _head(self, phase: StreamCall, head: bytes, flags: int) -> bytes | Outcome | None:
+    def _head(self, phase: HeadCall, head: bytes, flags: int) -> bytes | Outcome | None:
         vm = self.vm
         if vm.failed is not None:
             raise vm.failed
@@ -118,9 +118,9 @@ class HttpContext:
             answer = phase(head, self.id, self.root.id, flags)
         except GuestTrap as trap:
             raise vm.fail(trap) from None
-        if not answer:
-            return None
-        return vm.output(answer) if answer > 0 else vm.outcome(self, answer)
+        if isinstance(answer, bytes):
+            return answer or None
+        return vm.outcome(self, answer)
 
     def body(self, direction: Direction, data: bytes, eos: bool) -> Outcome | None:
         """None: the piece goes on as it is."""
@@ -231,9 +231,9 @@ class PluginVM:
         self.root_queue_ready = core.phase("root_queue_ready", 2, seconds)
         self.root_delete = core.phase("root_delete", 1, seconds)
         self.finish = core.stream_phase("finish", seconds, 1)
-        self.request_headers = core.stream_phase("request_headers", seconds)
-        self.response_headers = core.stream_phase("response_headers", seconds)
-        self.last_response = core.stream_phase("last_response", seconds)
+        self.request_headers = core.head_phase("request_headers", seconds, self._out_address)
+        self.response_headers = core.head_phase("response_headers", seconds, self._out_address)
+        self.last_response = core.head_phase("last_response", seconds, self._out_address)
         self.body = core.stream_phase("body", seconds)
         self.trailers = core.stream_phase("trailers", seconds)
         self.resume_head, self.take_body = core.call("resume_head", 2), core.call("take_body", 2)
@@ -256,6 +256,11 @@ class PluginVM:
         except GuestTrap as trap:
             raise self.fail(trap) from None
         self.flush_logs()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the plugin, and of what the core keeps for it."""
+        return self._instance.memory_bytes
 
     # --- plugin contexts
 

@@ -69,9 +69,7 @@ def test_nothing_to_say_is_nothing_to_look_at(worker: Worker) -> None:
     assert streams(worker) == 0
 
 
-@pytest.mark.parametrize(
-    "script", ["response_headers return 1", "response_headers reply 403 % no %", "response_headers close 1"]
-)
+@pytest.mark.parametrize("answer", ["return 1", "reply 403 % no %", "close 1"])
 def test_another_answer_to_a_whole_response_leaves_the_stream_to_a_chain(worker: Worker, answer: str) -> None:
     stream = opened(worker, heads(worker, f"response_headers {answer}"))
     stream.request_head(GET, True)
