@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CORE := shared/proxy_wasm/core.wasm
 PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm rust-greeting.wasm \
-  go-greeting.wasm)
+  rust-jwt-auth.wasm rust-rate-limit.wasm rust-callout-auth.wasm go-greeting.wasm)
 # As in `make up OPTIONS="--listen 127.0.0.1:8080"` and `make bench OPTIONS="--rounds 3"`.
 OPTIONS ?=
 

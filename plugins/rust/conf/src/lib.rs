@@ -37,19 +37,32 @@ impl Conf {
     pub fn number(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, String> {
         match self.0.get(key) {
             None => Ok(None),
-            Some(JsonValue::Number(n)) if n.fract() == 0.0 && (f64::from(*range.start())..=f64::from(*range.end())).contains(n) => {
+            Some(JsonValue::Number(n))
+                if n.fract() == 0.0 && (f64::from(*range.start())..=f64::from(*range.end())).contains(n) =>
+            {
                 Ok(Some(*n as u32))
             }
             Some(_) => Err(format!("a number from {} to {} is expected for {key}", range.start(), range.end())),
         }
     }
 
-    pub fn required(&self, key: &str) -> Result<String, String> {
-        let text = self.text(key)?.unwrap_or_default();
-        if is_line(&text) { Ok(text) } else { Err(format!("one line of text is expected for {key}")) }
+    pub fn flag(&self, key: &str) -> Result<bool, String> {
+        match self.0.get(key) {
+            None => Ok(false),
+            Some(JsonValue::Boolean(flag)) => Ok(*flag),
+            Some(_) => Err(format!("true or false is expected for {key}")),
+        }
     }
 
-    /// A header's name.
+    pub fn required(&self, key: &str) -> Result<String, String> {
+        let text = self.text(key)?.unwrap_or_default();
+        if is_line(&text) {
+            Ok(text)
+        } else {
+            Err(format!("one line of text is expected for {key}"))
+        }
+    }
+
     pub fn name(&self, key: &str) -> Result<Option<String>, String> {
         match self.text(key)? {
             Some(name) if !is_token(&name) => Err(format!("not a header name: {name}")),
@@ -57,7 +70,14 @@ impl Conf {
         }
     }
 
-    /// A path.
+    pub fn names(&self, key: &str) -> Result<Vec<String>, String> {
+        let names = self.texts(key)?;
+        match names.iter().find(|name| !is_token(name)) {
+            Some(name) => Err(format!("not a header name: {name}")),
+            None => Ok(names),
+        }
+    }
+
     pub fn path(&self, key: &str) -> Result<Option<String>, String> {
         match self.text(key)? {
             Some(path) if !path.starts_with('/') => Err(format!("a path that begins with / is expected for {key}")),

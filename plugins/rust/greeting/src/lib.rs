@@ -71,8 +71,9 @@ impl Context for Greeting {}
 impl HttpContext for Greeting {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         let Some(reply_path) = &self.settings.reply_path else { return Action::Continue };
-        let path = self.get_http_request_header(":path").unwrap_or_default();
-        if path.split('?').next() != Some(reply_path) {
+        // As bytes: the SDK's other function traps on a path that is no UTF-8.
+        let path = self.get_http_request_header_bytes(":path").unwrap_or_default();
+        if path.split(|byte| *byte == b'?').next() != Some(reply_path.as_bytes()) {
             return Action::Continue;
         }
         let (status, body) = (self.settings.reply_status, self.settings.reply_body.as_bytes());
