@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from data_plane.callout.service import CalloutService
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
@@ -54,6 +55,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         loop.add_signal_handler(signal_number, stop.set)
     async with AsyncExitStack() as stack:
         worker = Worker(loop, settings)
+        stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
         server = await serve(worker.gateway, listener)
         following = asyncio.create_task(worker.follow(), name="configuration")
@@ -97,6 +99,8 @@ class Worker:
         self._engine = Engine()
         self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, open_state(settings.store))
         self.gateway = Gateway(loop, self._runtime)
+        self.callouts = CalloutService(loop, self.gateway)
+        self._runtime.calls = self.callouts
 
     async def follow(self) -> None:
         """Keep the snapshot up to date; never returns."""

@@ -100,11 +100,10 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, pool: NodePool, seconds: float, exchange: Sending) -> None:
-        node = pool.node
         failure = None
         try:
             async with asyncio.timeout(seconds):
-                _, conn = await self._loop.create_connection(lambda: UpstreamConnection(self._loop, pool), node.host, node.port)
+                conn = await self._open(pool)
         except TimeoutError:
             failure = "upstream_connect_timeout"
         # A name that cannot even be asked for is a UnicodeError.
@@ -118,6 +117,11 @@ class Pool:
             exchange.upstream_failed(failure)
         else:
             exchange.upstream_ready(conn)
+
+    async def _open(self, pool: NodePool) -> UpstreamConnection:
+        node = pool.node
+        _, conn = await self._loop.create_connection(lambda: UpstreamConnection(self._loop, pool), node.host, node.port)
+        return conn
 
     def _sweep(self) -> None:
         now = self._loop.time()

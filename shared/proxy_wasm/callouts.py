@@ -69,7 +69,7 @@ class CallHandle(Protocol):
 
 
 class GrpcHandle(CallHandle, Protocol):
-    def send(self, message: bytes, eos: bool) -> None: ...
+    def send(self, message: bytes, eos: bool) -> Status: ...
 
     def close(self) -> None:
         """No more messages will be sent."""
@@ -186,9 +186,7 @@ class Calls:
 
     def grpc_send(self, call_id: int, message: bytes, eos: bool) -> Status:
         status, handle = self._grpc_handle(call_id, (GRPC_STREAM,))
-        if handle is not None:
-            handle.send(message, eos)
-        return status
+        return status if handle is None else handle.send(message, eos)
 
     def grpc_cancel(self, call_id: int) -> Status:
         status, handle = self._grpc_handle(call_id, (GRPC_CALL, GRPC_STREAM))
@@ -278,6 +276,8 @@ class Calls:
         return Status.OK, call.id
 
     def _grpc_handle(self, call_id: int, kinds: tuple[int, ...]) -> tuple[Status, GrpcHandle | None]:
+        if self._callouts is None:
+            return Status.UNIMPLEMENTED, None
         if call_id & 3 not in kinds:
             return Status.BAD_ARGUMENT, None
         call = self._pending.get(call_id)

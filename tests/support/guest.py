@@ -18,6 +18,7 @@ from pathlib import Path
 import wasmtime
 
 from shared.proxy_wasm.abi import LogLevel
+from shared.proxy_wasm.callouts import Callouts
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.limits import Limits
@@ -129,9 +130,12 @@ class Recorder:
 class Guest:
     """A VM and its recorder."""
 
-    def __init__(self, engine: Engine, module: bytes, settings: VmSettings | None = None) -> None:
+    def __init__(
+        self, engine: Engine, module: bytes, settings: VmSettings | None = None, callouts: Callouts | None = None
+    ) -> None:
         self.recorder = Recorder()
-        self.vm = PluginVM(engine, compiled(engine, module), settings or VmSettings("plugin"), self.recorder)
+        settings = settings or VmSettings("plugin")
+        self.vm = PluginVM(engine, compiled(engine, module), settings, self.recorder, callouts=callouts)
 
     def root(self, *script: str) -> PluginContext:
         """A PluginContext with this script; its own transcript is forgotten."""

@@ -1,0 +1,46 @@
+"""Connections of calls over TLS: a pool whose connections begin with a handshake that names and verifies the server.
+
+The law: a server must prove the name that the call asks for, with a certificate that the system's authorities (or those of
+SSL_CERT_FILE) vouch for; there is no way to skip that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from data_plane.callout.target import TlsNode
+from data_plane.config.snapshot import Node
+from data_plane.http.pool import NodePool, Pool
+from data_plane.http.upstream import UpstreamConnection
+
+
+def client_context(*protocols: str) -> ssl.SSLContext:
+    """With the ALPN protocols to offer, if any."""
+    context = ssl.create_default_context()
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
+def server_name_of(node: Node) -> str:
+    return node.server_name if isinstance(node, TlsNode) else node.host
+
+
+class TlsPool(Pool):
+    __slots__ = ("_context",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext) -> None:
+        super().__init__(loop)
+        self._context = context
+
+    async def _open(self, pool: NodePool) -> UpstreamConnection:
+        node = pool.node
+        _, conn = await self._loop.create_connection(
+            lambda: UpstreamConnection(self._loop, pool),
+            node.host,
+            node.port,
+            ssl=self._context,
+            server_hostname=server_name_of(node),
+        )
+        return conn
