@@ -63,9 +63,12 @@ class Suspect:
         self.name = f"{what}-{policy}"
         self.path = f"/{self.name}"
         self.become(what)
-        up.write("PATCH", self.key, json={"failure_policy": policy, "limits": {"memory_bytes": MEMORY_LIMIT}})
+        # The dry run would refuse some of them, and this is about what happens when it is not made.
+        up.write(
+            "PATCH", f"{self.key}?dry_run=false", json={"failure_policy": policy, "limits": {"memory_bytes": MEMORY_LIMIT}}
+        )
         plugins = {self.name: {"conf": "x"}}
-        up.put(f"routes/{self.name}", {"uri": f"{self.path}*", "upstream": up.upstream, "plugins": plugins})
+        up.put(f"routes/{self.name}?dry_run=false", {"uri": f"{self.path}*", "upstream": up.upstream, "plugins": plugins})
         up.settle()
 
     @property
@@ -74,7 +77,7 @@ class Suspect:
 
     def become(self, what: str = "") -> None:
         """Without a name: a good plugin."""
-        self.up.upload(self.name, build(SOURCE, defines=[what] if what else []))
+        self.up.upload(self.name, build(SOURCE, defines=[what] if what else []), dry_run=False)
 
     def get(self) -> httpx.Response:
         return self.up.get(self.path)

@@ -36,8 +36,8 @@ class Up:
     def put(self, path: str, document: object) -> dict[str, Any]:
         return self.write("PUT", path, json=document)
 
-    def upload(self, name: str, module: bytes) -> dict[str, Any]:
-        return self.write("PUT", f"wasm_plugins/{name}/module", content=module)
+    def upload(self, name: str, module: bytes, *, dry_run: bool = True) -> dict[str, Any]:
+        return self.write("PUT", f"wasm_plugins/{name}/module{_asking(dry_run)}", content=module)
 
     def write(self, verb: str, path: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - as httpx has it
         response = self.admin.request(verb, path, **body)
@@ -62,6 +62,10 @@ class Up:
         lines = whole[self._read : complete].splitlines()
         self._read = complete
         return [json.loads(line) for line in lines]
+
+
+def _asking(dry_run: bool) -> str:
+    return "" if dry_run else "?dry_run=false"
 
 
 @contextmanager
