@@ -1,18 +1,17 @@
 /* Heads: an HTTP/1 head that llhttp has accepted becomes a map, and a map becomes an open head (no framing, no empty line). */
 #include "core.h"
 
-static void lower(u8 *s, u32 n) { for (; n--; s++) if (*s >= 'A' && *s <= 'Z') *s |= 32; }
-
 /* Field lines from p to e into the map; `host` becomes :authority. 0 when they are not lines or room is out. */
 static i32 parse_fields(Map *m, Arena *a, u8 *p, u8 *e) {
   while (p < e && *p != '\r') {
     u8 *name = p;
-    while (p < e && *p != ':') { if (*p >= 'A' && *p <= 'Z') *p |= 32; p++; }
+    p = (u8 *)find(p, e, ':');
     u32 name_size = (u32)(p - name);
     if (p++ >= e) return 0;
+    lower(name, name_size);
     while (p < e && (*p == ' ' || *p == '\t')) p++;
     u8 *value = p;
-    while (p < e && *p != '\r') p++;
+    p = (u8 *)find(p, e, '\r');
     if (e - p < 2) return 0;
     u8 *end = p;
     while (end > value && (end[-1] == ' ' || end[-1] == '\t')) end--;
@@ -31,11 +30,8 @@ static u8 *arena_copy(Arena *a, const u8 *s, u32 n) {
   return p;
 }
 
-static u32 count_lines(const u8 *p, u32 n) {
-  u32 lines = 0;
-  while (n--) lines += *p++ == '\n';
-  return lines;
-}
+/* Fields that most heads have room for, with what plugins add; a map grows when there are more. */
+enum { USUAL_FIELDS = 16 };
 
 /* `application/grpc` and its kinds, such as `application/grpc+proto`; gRPC-Web is another protocol. */
 static i32 grpc_type(const u8 *s, u32 n) {
@@ -46,14 +42,14 @@ static i32 grpc_type(const u8 *s, u32 n) {
 static i32 parse_request(Context *c, const u8 *head, u32 n, const char *scheme, u32 scheme_size) {
   Map *m = c->maps + REQUEST_HEADERS;
   u8 *p = arena_copy(&c->arena, head, n), *e = p + n;
-  if (!p || !map_reserve(m, &c->arena, count_lines(p, n) + 8)) return 0;
+  if (!p || !map_reserve(m, &c->arena, USUAL_FIELDS)) return 0;
   u8 *method = p;
   while (p < e && *p != ' ') p++;
   u32 method_size = (u32)(p - method);
   u8 *target = ++p;
-  while (p < e && *p != ' ') p++;
+  p = (u8 *)find(p, e, ' ');
   u32 target_size = (u32)(p - target);
-  while (p < e && *p != '\n') p++;
+  p = (u8 *)find(p, e, '\n');
   if (p >= e) return 0;
   ADD(m, &c->arena, ":authority", (const u8 *)"", 0);
   ADD(m, &c->arena, ":path", target, target_size);
@@ -71,10 +67,10 @@ static i32 parse_response(Context *c, const u8 *head, u32 n) {
   Map *m = c->maps + RESPONSE_HEADERS;
   u8 *p = arena_copy(&c->arena, head, n), *e = p + n;
   m->count = 0;
-  if (!p || n < 14 || !map_reserve(m, &c->arena, count_lines(p, n) + 8)) return 0;
+  if (!p || n < 14 || !map_reserve(m, &c->arena, USUAL_FIELDS)) return 0;
   ADD(m, &c->arena, ":status", p + 9, 3);
   c->reason = p += 12;
-  while (p < e && *p != '\r') p++;
+  p = (u8 *)find(p, e, '\r');
   if (e - p < 2) return 0;
   c->reason_size = (u32)(p - c->reason); /* with its leading space, or empty */
   c->status_known = 1;

@@ -4,6 +4,7 @@
 enum { PAIRS_MAX_COUNT = 1024, PAIRS_MAX_SIZE = 1 << 20 }; /* as in Envoy's host */
 
 static inline i32 same(const u8 *a, const u8 *b, u32 n) {
+  for (; n >= 8; n -= 8, a += 8, b += 8) if (get64(a) != get64(b)) return 0;
   while (n--) if (*a++ != *b++) return 0;
   return 1;
 }
@@ -119,7 +120,7 @@ static i32 pairs_read(Map *m, Arena *a, u8 *in, u32 n) {
     u8 *value = in + at;
     at += value_size + 1;
     if (at > n || in[at - 1]) return 0;
-    for (u32 k = 0; k < name_size; k++) if (name[k] >= 'A' && name[k] <= 'Z') name[k] |= 32;
+    lower(name, name_size);
     m->fields[m->count++] = (Field){name, value, name_size, value_size};
   }
   return at == n;

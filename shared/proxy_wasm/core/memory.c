@@ -41,12 +41,46 @@ void *driver_allocate(u32 n);
 static void *heap_take(u32 n) { return driver_allocate(n); }
 #endif
 
+/* Eight bytes at a time: every turn of a loop asks whether the call's time is over, which costs as much as the byte. */
+static inline u64 get64(const u8 *p) { u64 v; __builtin_memcpy(&v, p, 8); return v; }
+static inline void put64(u8 *p, u64 v) { __builtin_memcpy(p, &v, 8); }
+#define EACH(byte) (0x0101010101010101ull * (byte))
+
+/* To another place, which does not overlap. */
 static inline void copy(void *to, const void *from, u32 n) {
   u8 *d = to;
   const u8 *s = from;
   if (n > 128) { __builtin_memcpy(d, s, n); return; } /* memory.copy is a call out of compiled code: not for short strings */
-  for (; n >= 8; n -= 8, d += 8, s += 8) { u64 w; __builtin_memcpy(&w, s, 8); __builtin_memcpy(d, &w, 8); }
-  while (n--) *d++ = *s++;
+  if (n >= 8) {
+    for (u32 i = 0; i + 8 < n; i += 8) put64(d + i, get64(s + i));
+    put64(d + n - 8, get64(s + n - 8)); /* the last ones, some of them again */
+  } else if (n >= 4) {
+    u32 first, last;
+    __builtin_memcpy(&first, s, 4); __builtin_memcpy(&last, s + n - 4, 4);
+    __builtin_memcpy(d, &first, 4); __builtin_memcpy(d + n - 4, &last, 4);
+  } else if (n) {
+    d[0] = s[0]; d[n >> 1] = s[n >> 1]; d[n - 1] = s[n - 1];
+  }
+}
+
+/* The first `byte` from `p`, or `e`. */
+static const u8 *find(const u8 *p, const u8 *e, u8 byte) {
+  for (; e - p >= 8; p += 8) {
+    u64 w = get64(p) ^ EACH(byte), zero = (w - EACH(1)) & ~w & EACH(0x80);
+    if (zero) return p + (__builtin_ctzll(zero) >> 3);
+  }
+  while (p < e && *p != byte) p++;
+  return p;
+}
+
+/* A to Z to a to z. */
+static void lower(u8 *s, u32 n) {
+  for (; n >= 8; n -= 8, s += 8) {
+    u64 w = get64(s), low = w & EACH(0x7f);
+    u64 capital = (low + EACH(0x80 - 'A')) & ~(low + EACH(0x80 - 'Z' - 1)) & ~w & EACH(0x80);
+    put64(s, w | capital >> 2);
+  }
+  for (; n--; s++) if (*s >= 'A' && *s <= 'Z') *s |= 32;
 }
 
 static void clear(void *p, u32 n) { __builtin_memset(p, 0, n); }

@@ -31,7 +31,7 @@ EXPORT("trailers") i32 trailers(u32 id, u32 direction, u32 n, u32 flags) {
   Map *m = c->maps + type;
   u8 *p = arena_copy(&c->arena, io.data, n);
   m->count = 0;
-  if (!p || !map_reserve(m, &c->arena, count_lines(p, n) + 8) || !parse_fields(m, &c->arena, p, p + n)) return NO_ROOM;
+  if (!p || !map_reserve(m, &c->arena, USUAL_FIELDS) || !parse_fields(m, &c->arena, p, p + n)) return NO_ROOM;
   m->present = 1; m->changed = 0;
   if (flags & SILENT) return 0;
   enter(c);
