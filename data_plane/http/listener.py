@@ -80,6 +80,10 @@ class Gateway:
         self.counters.connections += 1
         return next(self._connection_ids)
 
+    def next_connection_id(self) -> int:
+        """For a connection of another kind."""
+        return next(self._connection_ids)
+
     def dismiss(self, client: ClientConnection) -> None:
         self.clients.discard(client)
         if self.draining:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (
     ("data_plane.__main__", "data_plane.supervisor"),
     ("data_plane.worker",),
-    ("data_plane.http", "data_plane.callout"),
+    ("data_plane.http", "data_plane.callout", "data_plane.tcp"),
     ("data_plane.exchange",),
     ("data_plane.config",),
     ("data_plane.plugins", "data_plane.routing", "data_plane.balance"),
@@ -28,6 +28,9 @@ PURE = (
     "data_plane.exchange",
     "data_plane.balance",
     "data_plane.http.head",
+    "data_plane.tcp.chain",
+    "data_plane.tcp.client_hello",
+    "data_plane.tcp.session",
     "data_plane.config.compiler",
     "data_plane.config.snapshot",
     "shared.schema",
