@@ -9,7 +9,8 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CORE := shared/proxy_wasm/core.wasm
 PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm rust-greeting.wasm \
-  rust-jwt-auth.wasm rust-rate-limit.wasm rust-callout-auth.wasm go-greeting.wasm)
+  rust-jwt-auth.wasm rust-rate-limit.wasm rust-callout-auth.wasm go-greeting.wasm \
+  go-rewrite.wasm go-request-log.wasm)
 # As in `make up OPTIONS="--listen 127.0.0.1:8080"` and `make bench OPTIONS="--rounds 3"`.
 OPTIONS ?=
 
@@ -144,7 +145,7 @@ export RUSTFLAGS := --remap-path-prefix=$(CURDIR)=.
 	cd plugins/rust && $(CURDIR)/$(VENV)/bin/cargo build --quiet --release --target wasm32-wasip1 --package $*
 	@cp .build/rust/wasm32-wasip1/release/$(subst -,_,$*).wasm $@
 
-.build/plugins/go-%.wasm: plugins/go/go.mod $(wildcard plugins/go/proxywasm/*.go) $$(wildcard plugins/go/$$*/*.go) | $(VENV)/.compilers
+.build/plugins/go-%.wasm: plugins/go/go.mod $(wildcard plugins/go/proxywasm/*.go plugins/go/conf/*.go) $$(wildcard plugins/go/$$*/*.go) | $(VENV)/.compilers
 	@mkdir -p $(@D)
 	cd plugins/go && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local $(CURDIR)/$(VENV)/bin/go build -buildmode=c-shared -trimpath \
 	  -ldflags='-s -w' -o $(CURDIR)/$@ ./$*

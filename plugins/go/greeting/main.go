@@ -4,14 +4,11 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
+	"cmp"
 	"errors"
-	"fmt"
-	"io"
-	"regexp"
 	"strings"
 
+	"waspgate.example/plugins/conf"
 	"waspgate.example/plugins/proxywasm"
 )
 
@@ -23,40 +20,15 @@ type settings struct {
 	ReplyBody   string `json:"reply_body"`
 }
 
-// Of plugin contexts and of stream contexts, by id.
-var contexts = map[uint32]*settings{}
-
-// A field name as RFC 9110 section 5.1 wants it.
-var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-
-func isControl(r rune) bool { return r < ' ' || r == 127 }
-
-func (s *settings) check() error {
-	switch {
-	case !token.MatchString(s.Header):
-		return fmt.Errorf("not a header name: %s", s.Header)
-	case s.Value == "" || strings.ContainsFunc(s.Value, isControl):
-		return errors.New("one line of text is expected for value")
-	case s.ReplyPath != "" && s.ReplyPath[0] != '/':
-		return errors.New("a path that begins with / is expected for reply_path")
-	case s.ReplyStatus < 200 || s.ReplyStatus > 599:
+func (s *settings) Check() error {
+	if s.ReplyStatus < 200 || s.ReplyStatus > 599 {
 		return errors.New("a number from 200 to 599 is expected for reply_status")
 	}
-	return nil
+	return cmp.Or(conf.Name(s.Header), conf.Line("value", s.Value), conf.Path("reply_path", s.ReplyPath))
 }
 
-func parse(document []byte) (*settings, error) {
-	s := &settings{Header: "x-greeting", ReplyStatus: 403}
-	decoder := json.NewDecoder(bytes.NewReader(document))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(s); err != nil {
-		return nil, err
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, errors.New("text after the object")
-	}
-	return s, s.check()
-}
+// Of plugin contexts and of stream contexts, by id.
+var contexts = map[uint32]*settings{}
 
 //go:wasmexport proxy_on_context_create
 func onContextCreate(id, parent uint32) {
@@ -67,14 +39,8 @@ func onContextCreate(id, parent uint32) {
 
 //go:wasmexport proxy_on_configure
 func onConfigure(id, size uint32) bool {
-	document, err := proxywasm.Bytes(proxywasm.PluginConfiguration, 0, size)
-	if err == nil {
-		contexts[id], err = parse(document)
-	}
-	if err != nil {
-		proxywasm.Logf(proxywasm.Error, "greeting: bad configuration: %v", err)
-	}
-	return err == nil
+	contexts[id] = &settings{Header: "x-greeting", ReplyStatus: 403}
+	return conf.Read("greeting", size, contexts[id])
 }
 
 //go:wasmexport proxy_on_request_headers

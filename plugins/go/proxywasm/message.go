@@ -67,7 +67,7 @@ func Bytes(b Buffer, start, size uint32) ([]byte, error) {
 
 // ReplaceBytes puts data in the place of a part of a buffer: 0 and ^uint32(0) for all of it.
 func ReplaceBytes(b Buffer, start, replaced uint32, data []byte) error {
-	return hostSetBuffer(b, start, replaced, unsafe.String(unsafe.SliceData(data), len(data))).err()
+	return hostSetBuffer(b, start, replaced, text(data)).err()
 }
 
 // SendLocalResponse answers the request in the upstream's place, after the callback returned.
