@@ -28,6 +28,7 @@ from control_plane.admin.version_routes import VersionRoutes
 from control_plane.admin.versions import Versions
 from control_plane.auth import require_key
 from control_plane.sandbox.sandbox import Sandbox
+from control_plane.sources.sources import Sources
 from shared.schema.resources import RESOURCES
 from shared.store.contract import ConfigStore
 
@@ -44,9 +45,10 @@ def create_app(
     clock: Callable[[], float] = time.time,
     collect_seconds: float = COLLECT_SECONDS,
     sandbox: Sandbox | None = None,
+    sources: Sources | None = None,
 ) -> FastAPI:
     """The Admin API over an open store, for whoever has one of the keys. It has a sandbox of its own unless it is given one."""
-    modules, versions = Modules(store), Versions(store, clock)
+    modules, versions = Modules(store, sources or Sources.of()), Versions(store, clock)
     tried_in = Sandbox() if sandbox is None else sandbox
     resources = Resources(store, modules, Checks(store), DryRuns(store, modules, tried_in), versions, clock)
     collector = Collector(store, versions)

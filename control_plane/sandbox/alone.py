@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from shared.proxy_wasm.abi import Status
+from shared.proxy_wasm.callouts import CallHandle, GrpcHandle, GrpcRequest, HttpRequest, PendingCall
 from shared.proxy_wasm.vm import PluginContext
 
 _MASK32 = 0xFFFFFFFF
@@ -16,8 +17,20 @@ _MASK64 = (1 << 64) - 1
 ROOM_BYTES = 16 * 1024 * 1024
 
 
+class Unanswered:
+    """A call that goes nowhere: the dry run is over before anything could be told of it."""
+
+    def send(self, message: bytes, eos: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    cancel = abandon = close
+
+
 class Alone:
-    """SharedServices of one dry run."""
+    """SharedServices and Callouts of one dry run."""
 
     def __init__(self) -> None:
         self._data: dict[bytes, tuple[bytes, int]] = {}
@@ -31,6 +44,12 @@ class Alone:
         """Every write counts: what a queue gave away or a key had before is not given back within one dry run."""
         self._room -= 64 + sum(map(len, parts))
         return self._room >= 0
+
+    def http(self, call: PendingCall, request: HttpRequest) -> tuple[Status, CallHandle | None]:
+        return Status.OK, Unanswered()
+
+    def grpc(self, call: PendingCall, request: GrpcRequest) -> tuple[Status, GrpcHandle | None]:
+        return Status.OK, Unanswered()
 
     def get_data(self, key: bytes) -> tuple[Status, bytes, int]:
         found = self._data.get(key)

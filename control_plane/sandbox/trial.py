@@ -61,7 +61,8 @@ class Trials:
         listener = Listener()
         try:
             module = self._module(job, data)
-            vm = PluginVM(self._engine, module, _settings(job), listener, Alone())
+            alone = Alone()
+            vm = PluginVM(self._engine, module, _settings(job), listener, alone, callouts=alone)
         except (ModuleError, EngineError, VmFailed) as error:
             return Refusal("start", str(error), tuple(listener.lines))
         try:

@@ -1,18 +1,20 @@
 """Wasm plugins: a module under a name, and how its VM is run.
 
-The law: a stored plugin is pinned to bytes by `module.sha256`; `module.file` beside it only records where they came
-from.
+The law: a stored plugin is pinned to bytes by `module.sha256`; `module.file`, `url` or `oci` beside it only records where they
+came from.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.proxy_wasm.capabilities import CAPABILITIES
-from shared.schema.common import Described, Integer, Maybe, NotYet, SomeUnique, Spec, TextOrObject
+from shared.schema.common import Described, Integer, Maybe, SomeUnique, Spec, TextOrObject
+from shared.schema.oci_reference import OciReference
 
 MIB = 1024 * 1024
 # The limit bounds the memory of the host's core as well, which lies in the same Store: the heads and bodies of all open
@@ -50,15 +52,41 @@ def _known_capability(name: str) -> str:
 Capability = Annotated[str, AfterValidator(_known_capability)]
 
 
+def _fetchable(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or parts.fragment:
+        raise PydanticCustomError("url", "expected an http or https URL without user, password and fragment")
+    return text
+
+
+def _pullable(text: str) -> str:
+    try:
+        OciReference.parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("oci", "{words}", {"words": str(error)}) from None
+    return text
+
+
+Url = Annotated[str, Field(max_length=4096, pattern=r"^[!-~]+$"), AfterValidator(_fetchable)]
+Oci = Annotated[str, AfterValidator(_pullable)]
+
+
 class ModuleSpec(Spec):
     file: Maybe[AbsolutePath] = None
     sha256: Maybe[Sha256] = None
-    url: NotYet = None
+    url: Maybe[Url] = None
+    oci: Maybe[Oci] = None
 
     @model_validator(mode="after")
     def _says_where(self) -> Self:
-        if self.file is None and self.sha256 is None:
-            raise PydanticCustomError("module", 'object matches none of the required: ["file"] or ["sha256"]')
+        given = [name for name in ("file", "url", "oci") if getattr(self, name) is not None]
+        if len(given) > 1:
+            words = f"{given[0]} and {given[1]} exclude each other"
+            raise PydanticCustomError("module", "{words}", {"words": words})
+        if self.url is not None and self.sha256 is None:
+            raise PydanticCustomError("module", 'property "sha256" is required beside "url"')
+        if not given and self.sha256 is None:
+            raise PydanticCustomError("module", 'object matches none of the required: ["file"], ["url"], ["oci"] or ["sha256"]')
         return self
 
 
