@@ -34,7 +34,7 @@ class StreamCounters:
         self.bytes_sent = 0
 
     def statistics(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {f"stream_{name}": getattr(self, name) for name in self.__slots__}
 
     def __repr__(self) -> str:
         return f"<StreamCounters {self.statistics()}>"
