@@ -1,4 +1,4 @@
-"""The command line: `waspgate up | control-plane | data-plane`.
+"""The command line: `waspgate up | control-plane | data-plane | plugin ...`.
 
 The law: a command only gathers its settings and starts processes; the planes never import each other, and this is the
 one place that knows how both are started.
@@ -15,6 +15,7 @@ import typer
 
 from control_plane.cli import up as both
 from control_plane.cli.errors import CommandError
+from control_plane.cli.plugin.commands import app as plugin
 from control_plane.cli.settings import load_settings
 
 app = typer.Typer(
@@ -95,6 +96,9 @@ def control_plane(store: Store = None, admin: Admin = None, admin_key: AdminKey 
 def data_plane(store: Store = None, listen: Listen = None, workers: Workers = None, config: Config = None) -> None:
     """Run the workers that proxy requests."""
     both.become_data_plane(load_settings({"store": store, "listen": listen, "workers": workers}, config))
+
+
+app.add_typer(plugin)
 
 
 def main() -> None:

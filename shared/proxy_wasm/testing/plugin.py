@@ -10,14 +10,15 @@ import atexit
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import PluginRefused, VmFailed
+from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.interface import VmSettings
 from shared.proxy_wasm.limits import Limits
 from shared.proxy_wasm.outcome import Outcome
@@ -58,11 +59,23 @@ def shared_engine() -> Engine:
     return engine
 
 
+@lru_cache(maxsize=32)
+def compiled(module: bytes) -> GuestModule:
+    """A module of Go's compiler takes seconds, and a test file loads the same one again and again."""
+    return shared_engine().compile(module)
+
+
 class _Machine:
     """One VM and what it says (VmObserver). Steps wait in `due` while a callback runs."""
 
     def __init__(
-        self, module: bytes, settings: VmSettings, shared: Shared, calls: Handler | None, transcript: Transcript | None
+        self,
+        module: bytes,
+        settings: VmSettings,
+        shared: Shared,
+        transcript: Transcript | None,
+        calls: Handler | None,
+        apisix: bool,
     ) -> None:
         self.logs: list[Log] = []
         self.shared = shared
@@ -70,10 +83,9 @@ class _Machine:
         self.due: deque[Callable[[], None]] = deque()
         self._running = False
         self.transcript = transcript
-        self.answers = Answers(calls, self.settle)
-        engine = shared_engine()
+        self.answers = Answers(calls, self.settle, apisix=apisix)
         services = MemoryServices(shared, settings.plugin_name)
-        self.vm = PluginVM(engine, engine.compile(module), settings, self, services, transcript, self.answers)
+        self.vm = PluginVM(shared_engine(), compiled(module), settings, self, services, transcript, self.answers)
 
     # --- VmObserver
 
@@ -151,6 +163,7 @@ class Plugin:
         environment: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         log_level: LogLevel = LogLevel.TRACE,
+        dialect: Literal["proxy-wasm", "apisix"] = "proxy-wasm",
         calls: Handler | None = None,
         shared: Shared | None = None,
         transcript: Transcript | None = None,
@@ -164,7 +177,8 @@ class Plugin:
         """
         data = module if isinstance(module, bytes) else Path(module).read_bytes()
         settings = VmSettings(name, limits or Limits(), as_bytes(vm_configuration), dict(environment or {}), log_level)
-        return cls(_Machine(data, settings, shared or Shared(), calls, transcript), as_bytes(configuration))
+        machine = _Machine(data, settings, shared or Shared(), transcript, calls, dialect == "apisix")
+        return cls(machine, as_bytes(configuration))
 
     def sibling(self, configuration: str | bytes = b"") -> Plugin:
         """The same plugin on another route: a plugin context of its own in the same VM."""

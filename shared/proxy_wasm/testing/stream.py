@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from shared.proxy_wasm.abi import Direction, Effect, MapType
 from shared.proxy_wasm.failures import VmFailed
@@ -129,11 +128,12 @@ class Stream:
         return self._context.id
 
     @property
-    def paused(self) -> Literal["request", "response"] | None:
+    def paused(self) -> str:
+        """`request` or `response`: what waits in the plugin; empty when nothing does."""
         for way, name in zip(self._ways, ("request", "response"), strict=True):
             if not way.over and (way.head is not None or way.body_held):
-                return "request" if name == "request" else "response"
-        return None
+                return name
+        return ""
 
     def plugin_properties(self) -> dict[bytes, bytes]:
         """For the VM (StreamOwner): what proxy_set_property has set, by path."""
@@ -146,7 +146,9 @@ class Stream:
         self._message(Direction.REQUEST, head, pieces)
 
     def abandon(self) -> None:
-        """The client has left."""
+        """The client has left. What a request in the plugin's hands had asked of others, nobody waits for any more."""
+        if self.paused:
+            self._context.vm.calls.abandon(self._context)
         for way in self._ways:
             way.over = True
             way.clear()

@@ -135,7 +135,7 @@ def test_a_paused_request_waits_for_a_tick() -> None:
             _ = stream.response
         assert "request_body 2 2 0" not in plugin.messages
         plugin.tick()
-        assert stream.paused is None
+        assert not stream.paused
         assert stream.forwarded.headers["x-late"] == "1"
         assert stream.forwarded.body == b"abcd"
         assert stream.response.status == 200
@@ -286,6 +286,14 @@ def test_a_call_may_fail() -> None:
         stream = plugin.request()
         plugin.http_calls[0].fail()
         assert stream.response.status == 504
+
+
+def test_nobody_waits_for_the_call_of_a_client_that_left() -> None:
+    with Plugin.load(build(CALLER)) as plugin:
+        stream = plugin.request()
+        plugin.abandon(stream)
+        assert not plugin.http_calls[0].pending
+        assert not stream.has_response
 
 
 def test_a_handler_answers_calls_as_they_come() -> None:

@@ -1,0 +1,1 @@
+../../../../../plugins/c/allocator.h

@@ -1,0 +1,1 @@
+../../../../../plugins/c/proxy_wasm.h
