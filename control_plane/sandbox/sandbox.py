@@ -27,6 +27,8 @@ from control_plane.sandbox.wire import WireError, pack, unpack
 
 # Compiling the largest modules on a busy machine takes most of it; what plugins may use is limited by their CPU time.
 WALL_SECONDS = 30.0
+# A process that has closed its socket is about to end.
+LAST_SECONDS = 2.0
 # Good jobs remembered, 32 bytes each: 10,000 routes that are written again should not run 10,000 dry runs.
 REMEMBERED = 16384
 CHILD = ("-P", "-m", "control_plane.sandbox.child")
@@ -77,7 +79,7 @@ class Sandbox:
             self._child.kill()
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._child is not None:
-            self._child.close()
+            self._child.end()
 
     async def _ask(self, job: Job, data: bytes) -> dict[str, Any]:
         if self._closed:
@@ -94,7 +96,7 @@ class Sandbox:
             return child.ask(job, data, self._wall_seconds)
         except (TimeoutError, EOFError, OSError, WireError) as error:
             self._child = None
-            status = child.end()
+            status = child.end(0 if isinstance(error, TimeoutError) else LAST_SECONDS)
             if self._closed:
                 raise SandboxError("the sandbox is closed") from None
             reason = _ending(error, status, self._wall_seconds)
@@ -109,7 +111,7 @@ class Sandbox:
             child = _Child()
             child.receive(self._wall_seconds)
         except (OSError, EOFError, WireError) as error:
-            status = None if child is None else child.end()
+            status = None if child is None else child.end(LAST_SECONDS)
             raise SandboxError(f"the sandbox did not start (status {status}): {error}") from error
         return child
 
@@ -162,13 +164,14 @@ class _Child:
     def kill(self) -> None:
         self._process.kill()
 
-    def end(self) -> int:
-        """The status with which it ended, by itself or now."""
+    def end(self, seconds: float = 0) -> int:
+        """The status with which it ended: by itself within that time, or killed."""
         self._connection.close()
-        self._process.kill()
-        return self._process.wait()
-
-    close = end
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
 
 def _environment() -> dict[str, str]:
