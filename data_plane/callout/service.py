@@ -15,7 +15,7 @@ import structlog
 from data_plane.callout.http_call import HttpCall
 from data_plane.callout.http_message import Asked, BadCall, compose, read_fields
 from data_plane.callout.target import Target, TargetError, find_target
-from data_plane.callout.tls import TlsPool, client_context
+from data_plane.callout.tls import TlsContext, TlsPool, client_context
 from data_plane.callout.waiting import watch
 from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
 from data_plane.exchange.ports import PoolPort, Serving
@@ -62,7 +62,7 @@ class CalloutService:
         if not tls:
             return self._plain
         if self._secure is None:
-            self._tls_pool = TlsPool(self.loop, self._tls())
+            self._tls_pool = TlsPool(self.loop, TlsContext(self._tls))
             self._secure = CallServing(self.gateway, self._tls_pool)
         return self._secure
 
@@ -77,15 +77,15 @@ class PluginCallouts:
     def __init__(self, service: CalloutService, plugin: WasmPlugin, failed: Failed) -> None:
         self._service = service
         self._limit = plugin.limits.body_buffer_bytes
-        # APISIX fills in what a call leaves out, and takes a host without a port.
-        self._apisix = plugin.dialect == "apisix"
+        # APISIX also fills in what a call leaves out, and takes a host without a port.
+        self.holds_requests = plugin.dialect == "apisix"
         self._failed = failed
         self._log = log.bind(plugin=plugin.name)
 
     def http(self, call: PendingCall, request: HttpRequest) -> tuple[Status, CallHandle | None]:
         service = self._service
         try:
-            asked = read_fields(request.fields, defaults=self._apisix)
+            asked = read_fields(request.fields, defaults=self.holds_requests)
             target = self._target(request.upstream, asked)
             composed = compose(asked, asked.authority or target.authority, request.body, request.trailers)
         except (BadCall, TargetError) as error:
@@ -101,7 +101,7 @@ class PluginCallouts:
         server_name = asked.authority.decode("ascii").rpartition("@")[2]
         host = server_name.partition(":")[0] if not server_name.startswith("[") else server_name.partition("]")[0][1:]
         find = self._service.gateway.snapshot.find_upstream
-        return find_target(name, find, asked.scheme, host, port_needed=not self._apisix)
+        return find_target(name, find, asked.scheme, host, port_needed=not self.holds_requests)
 
     def grpc(self, call: PendingCall, request: GrpcRequest) -> tuple[Status, GrpcHandle | None]:
         return Status.UNIMPLEMENTED, None

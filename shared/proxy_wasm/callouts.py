@@ -76,7 +76,13 @@ class GrpcHandle(CallHandle, Protocol):
 
 
 class Callouts(Protocol):
-    """Performs the calls of one plugin's VM. A status other than OK: there is no call, and nothing will be told."""
+    """Performs the calls of one plugin's VM. A status other than OK: there is no call, and nothing will be told.
+
+    With `holds_requests` a request waits for the HTTP calls of its callbacks whatever these answered, as in APISIX.
+    """
+
+    @property
+    def holds_requests(self) -> bool: ...
 
     def http(self, call: PendingCall, request: HttpRequest) -> tuple[Status, CallHandle | None]: ...
 
@@ -159,6 +165,8 @@ class Calls:
         self.root_call = core.phase("root_call", 4, cpu_seconds)
         self._pending: dict[int, PendingCall] = {}
         self._made = 0
+        if callouts is not None and callouts.holds_requests:
+            core.call("set_waits_for_calls", 0)()
 
     def __len__(self) -> int:
         return len(self._pending)

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
@@ -126,8 +126,10 @@ class LiveGateway:
             await asyncio.sleep(0)
         assert not self.gateway.clients
 
-    def route(self, route: Route, path_prefix: bytes = b"/") -> None:
-        snapshot = Snapshot(1, OneRoute(route, path_prefix), {route.id: route})
+    def route(self, route: Route, path_prefix: bytes = b"/", upstreams: Mapping[str, Upstream] | None = None) -> None:
+        """`upstreams` by the names that plugins call them."""
+        named = upstreams or {}
+        snapshot = Snapshot(1, OneRoute(route, path_prefix), {route.id: route}, find_upstream=named.get)
         self.ask(lambda: setattr(self.gateway, "snapshot", snapshot))
 
     def ask(self, question: Callable[[], T]) -> T:

@@ -39,6 +39,8 @@ class Handle:
 class Performer:
     """Callouts that keep what they are asked."""
 
+    holds_requests = False
+
     def __init__(self) -> None:
         self.status = Status.OK
         self.requests: list[HttpRequest | GrpcRequest] = []
