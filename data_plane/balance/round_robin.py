@@ -5,13 +5,13 @@ is picked exactly as often as its weight says, and the picks of a heavy node are
 bunched. Each pick adds every node's weight to its credit, takes the node with the most credit (the first of equals) and
 charges it the sum. A node of weight 0 is never picked.
 
-The first period is remembered as it is computed, so that from then on a pick is a list index whatever the number of
-nodes.
+The first period is remembered as it is computed; from then on a pick is a step of itertools.cycle, without a line of Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import cycle
 from math import gcd
 from typing import Generic, Protocol, TypeVar
 
@@ -28,9 +28,9 @@ LONGEST_REMEMBERED_PERIOD = 8192
 
 
 class SmoothRoundRobin(Generic[N]):
-    """A `Picker`; its counters are the worker's own."""
+    """A `Picker`; its counters are the worker's own. `pick()` is the next node, or None when no node has a weight above 0."""
 
-    __slots__ = ("_credits", "_next", "_nodes", "_period", "_total", "_weights")
+    __slots__ = ("_credits", "_nodes", "_period", "_total", "_weights", "pick")
 
     def __init__(self, nodes: Iterable[N]) -> None:
         self._nodes = [node for node in nodes if node.weight > 0]
@@ -38,20 +38,17 @@ class SmoothRoundRobin(Generic[N]):
         self._weights = [node.weight // divisor for node in self._nodes]
         self._credits = [0] * len(self._nodes)
         self._total = sum(self._weights)
-        self._next = 0
         self._period: list[N] = []
+        self.pick: Callable[[], N | None] = self._compute
 
-    def pick(self) -> N | None:
-        """The next node, or None when there is no node with a weight above 0."""
-        index = self._next if self._next < self._total else 0
-        self._next = index + 1
-        if index < len(self._period):
-            return self._period[index]
+    def _compute(self) -> N | None:
         if not self._nodes:
             return None
         node = self._step()
         if self._total <= LONGEST_REMEMBERED_PERIOD:
             self._period.append(node)
+            if len(self._period) == self._total:
+                self.pick = cycle(self._period).__next__
         return node
 
     def _step(self) -> N:

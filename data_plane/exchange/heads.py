@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.filtered import FilteredExchange
-from data_plane.exchange.info import DescribedExchange
 from data_plane.exchange.messages import RequestHead, ResponseHead
-from data_plane.exchange.sending import RESPONDING
+from data_plane.exchange.sending import DONE, RESPONDING, Sending
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import PluginBinding, Route
@@ -34,7 +33,10 @@ class HeadExchange(FilteredExchange):
         route: Route | None,
         bindings: tuple[PluginBinding, ...],
     ) -> None:
-        DescribedExchange.__init__(self, serving, client, head, route)
+        Sending.__init__(self, serving, client, head, route)
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.start_time_ns = client.unix_time_ns()
         self._settled = False
         self._stream: PluginStream | None = serving.runtime.open_stream(bindings, self)
         if self._stream is None:
@@ -62,19 +64,21 @@ class HeadExchange(FilteredExchange):
         if stream is not None:
             head, status = response.open, response.status
             self.response_bytes = len(body)
+            self.state = RESPONDING
             if eos:
+                if self.conn is not None:
+                    self.conn.release()
+                    self.conn = None
                 passed = stream.last_response(head + response.framing, not body)
             else:
                 passed = stream.response_head(head + response.framing, False)
             if passed is not None:
                 if passed:
                     head, status = passed, int(passed[9:12])
-                self.state = RESPONDING
                 if eos:
                     # The plugin has heard of its end.
                     self._stream = None
                     self._settled = True
-                    self._let_go()
                 self._begin_response(head, status, response.length, response.framing, body, eos)
                 return
             self._take_over(stream)
@@ -97,6 +101,16 @@ class HeadExchange(FilteredExchange):
 
     def _response_backlog(self) -> int:
         return 0 if self._stream is not None or self._settled else super()._response_backlog()
+
+    def _finish(self, data: bytes, keep_alive: bool) -> None:
+        if self._settled:
+            # As the plain exchange: nothing of the plugin is left.
+            self.state = DONE
+            if self.conn is not None:
+                self._drop_upstream()
+            self.client.finish(data, keep_alive)
+        else:
+            super()._finish(data, keep_alive)
 
     def _settle(self) -> None:
         stream = self._stream

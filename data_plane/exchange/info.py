@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from data_plane.exchange.exchange import Exchange
+from data_plane.exchange.sending import DONE, RESPONDING
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Route
@@ -43,6 +44,22 @@ class DescribedExchange(Exchange):
     def upstream_address(self) -> tuple[str, int] | None:
         node = self.node
         return None if node is None else (node.host, node.port)
+
+    @property
+    def upstream_name(self) -> str | None:
+        route = self.route
+        return None if route is None or route.upstream is None else route.upstream.name
+
+    @property
+    def attempts(self) -> int | None:
+        """Nodes that the request was sent to, or was to be."""
+        return None if self.node is None else len(self._tried) or 1
+
+    @property
+    def duration_ns(self) -> int | None:
+        """Once the response is here in full, or what there will be of it."""
+        over = self.state == DONE or (self.state == RESPONDING and self.conn is None)
+        return self.client.unix_time_ns() - self.start_time_ns if over else None
 
     @property
     def route_name(self) -> str:

@@ -16,24 +16,29 @@ NEVER = float("inf")
 class Deadline:
     """Calls `expire` once when the loop's time reaches `when`; after that, `set` arms it anew."""
 
-    __slots__ = ("_armed", "_expire", "_handle", "_loop", "when")
+    __slots__ = ("_expire", "_handle", "_loop", "armed", "when")
 
     def __init__(self, loop: AbstractEventLoop, expire: Callable[[], None]) -> None:
         self._loop = loop
         self._expire = expire
         self._handle: TimerHandle | None = None
-        self._armed = NEVER
+        # When the timer goes off that is set in the loop.
+        self.armed = NEVER
         self.when = NEVER
 
     def set(self, seconds: float) -> None:
         """Expire so many seconds from now."""
         when = self._loop.time() + seconds
         self.when = when
-        if when < self._armed:
-            if self._handle is not None:
-                self._handle.cancel()
-            self._armed = when
-            self._handle = self._loop.call_at(when, self._fire)
+        if when < self.armed:
+            self.arm(when)
+
+    def arm(self, when: float) -> None:
+        """Have the loop call at this time, which is `when`, and sooner than it would have."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self.armed = when
+        self._handle = self._loop.call_at(when, self._fire)
 
     def clear(self) -> None:
         self.when = NEVER
@@ -47,13 +52,13 @@ class Deadline:
             self._handle = None
 
     def _fire(self) -> None:
-        self._armed = NEVER
+        self.armed = NEVER
         self._handle = None
         when = self.when
         if when == NEVER:
             return
         if when > self._loop.time():
-            self._armed = when
+            self.armed = when
             self._handle = self._loop.call_at(when, self._fire)
             return
         self.when = NEVER

@@ -91,7 +91,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.write(data)
         if read_timeout:
             self._read_timeout = read_timeout
-            self._deadline.set(read_timeout)
+            # As `Deadline.set` does it, but for the call.
+            deadline = self._deadline
+            when = deadline.when = self._loop.time() + read_timeout
+            if when < deadline.armed:
+                deadline.arm(when)
         else:
             self._read_timeout = NEVER
 
@@ -215,11 +219,7 @@ class UpstreamConnection(asyncio.Protocol):
         end = data.find(_HEAD_END)
         try:
             if 0 <= end <= RESPONSE_HEAD_BYTES:
-                response = parse_response(data[: end + 2])
-                if response.status < 200:
-                    self._read_interim(response.status, data, end + 4)
-                else:
-                    self._read_response(response, data, end + 4)
+                self._read_response(parse_response(data[: end + 2]), data, end + 4)
             else:
                 self._read_partial_head(data)
         except (HeadError, HttpParserError, HttpParserUpgrade):
@@ -239,7 +239,11 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        bodiless = response.status in BODILESS or exchange.head.method == b"HEAD"
+        status = response.status
+        if status < 200:
+            self._read_interim(status, data, start)
+            return
+        bodiless = status in BODILESS or exchange.head.method == b"HEAD"
         length = 0 if bodiless else response.length
         if length < 0:
             self._read_open_ended(exchange, response, data, start)

@@ -58,11 +58,12 @@ class Router(Generic[T]):
         self._any_host: PathTable[T] = any_host or PathTable()
 
     def match(self, method: bytes, host: bytes, path: bytes) -> T | None:
-        table = self._hosts.get(host)
-        if table is not None:
-            found = table.match(method, path)
-            if found is not None:
-                return found
+        if self._hosts:
+            table = self._hosts.get(host)
+            if table is not None:
+                found = table.match(method, path)
+                if found is not None:
+                    return found
         if self._suffix_lengths:
             found = self._match_wildcard(method, host, path)
             if found is not None:

@@ -20,8 +20,8 @@ def test_a_plugin_that_lets_everything_pass_needs_no_chain() -> None:
     scene = stage()
     assert scene.request() == ["stream: request head eos", f"a.begin {GET} timeout 3"]
     assert scene.response(b"hi", length=2) == [
-        "stream: last response 200",
         "a.release",
+        "stream: last response 200",
         "client.finish HTTP/1.1 200 X|Content-Length: 2||hi keep",
     ]
     assert scene.exchange.state == DONE
@@ -64,9 +64,9 @@ def test_another_answer_to_the_response_lets_a_chain_take_over() -> None:
     scene = stage(b"", None)
     scene.request()
     assert scene.response(b"hi", length=2) == [
+        "a.release",
         "stream: last response 200",
         "take over",
-        "a.release",
         "chain: response head 200",
         "chain: response body hi eos",
         "client.finish HTTP/1.1 200 X|Content-Length: 2||hi keep",
