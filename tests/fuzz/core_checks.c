@@ -10,7 +10,7 @@ static void root_up(void) {
 }
 static void root_down(void) { root_delete(ROOT); }
 
-static i32 out_is(const char *expected, i32 n) { return n == (i32)strlen(expected) && !memcmp(out.data, expected, (u32)n); }
+static i32 out_is(const char *expected, i32 n) { return n == (i32)strlen(expected) && !memcmp(emitted.data, expected, (u32)n); }
 
 static void add_one(u32 id) {
   (void)id;

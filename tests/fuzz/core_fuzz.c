@@ -147,6 +147,28 @@ static void settle_all(i32 answer) {
   if (log_size && one_in(2000)) log_size = 0;
 }
 
+enum { LAST_REQUEST = 20 }; /* the contexts behind it are TCP streams */
+
+static i32 tcp_step(u32 id, u32 root) {
+  u32 direction = random_below(2);
+  if (!contexts[id]) return new_connection(id, root);
+  switch (random_below(8)) {
+    case 0: return finish(id);
+    case 1: return tcp_closed(id, direction, 0, random_below(3));
+    case 2: {
+      u32 n = tcp_held(id, direction);
+      CHECK(tcp_take(id, direction) == n && !tcp_held(id, direction));
+      return 0;
+    }
+    default: {
+      u32 n = random_below(one_in(10) ? 60000 : 300);
+      if (!io_reserve(n)) return 0;
+      if (n) memset(io.data, 't', n);
+      return tcp_data(id, direction, n, one_in(5));
+    }
+  }
+}
+
 static void random_step(void) {
   u32 id = 1 + random_below(24), root = 1 + id % 3;
   budget = one_in(4) ? taken + random_below(1 << 16) : 1ull << 40;
@@ -170,6 +192,7 @@ static void random_step(void) {
     return;
   }
   if (!alive[root]) return;
+  if (id > LAST_REQUEST) { settle_all(tcp_step(id, root)); return; }
   i32 answer = 0;
   switch (random_below(8)) {
     case 0: case 1: budget = 1ull << 40; answer = request_headers(id, root, random_head(0), random_below(4)); break;
@@ -203,7 +226,7 @@ static void check_blocks(void) {
       for (Block *b = contexts[id]->arena.blocks; b; b = b->next) CHECK(b->used <= block_room(b));
 }
 static u64 held(void) {
-  return free_bytes() + kept_bytes(&io) + kept_bytes(&out) + kept_bytes(&scratch) + kept_bytes(&vm_configuration) +
+  return free_bytes() + kept_bytes(&io) + kept_bytes(&out) + kept_bytes(&emitted) + kept_bytes(&scratch) + kept_bytes(&vm_configuration) +
          kept_bytes(&environment) + kept_bytes(&received.body) + kept_bytes(&received.message);
 }
 
