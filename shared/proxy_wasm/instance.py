@@ -92,6 +92,15 @@ class Instance:
         if not self._closed:
             self._store.set_epoch_deadline(1)
 
+    @property
+    def memory_bytes(self) -> int:
+        """The linear memories of guest and core; 0 once it is closed."""
+        if self._closed:
+            return 0
+        guest = self._guest["memory"]
+        assert isinstance(guest, wasmtime.Memory)
+        return guest.data_len(self._store) + self._memory.data_len(self._store)
+
     def close(self) -> None:
         """Give everything back, whatever state it is in."""
         self._closed = True
