@@ -7,6 +7,7 @@ import sys
 
 from data_plane.settings import SettingsError, load
 from data_plane.supervisor import supervise
+from data_plane.tcp.addresses import StreamListenError
 from shared.log import configure_logging
 
 
@@ -19,6 +20,9 @@ def main() -> int:
     configure_logging()
     try:
         return supervise(settings)
+    except StreamListenError as error:
+        sys.stderr.write(f"waspgate data-plane: {error}\n")
+        return 1
     except OSError as error:
         reason = error.strerror or str(error)
         sys.stderr.write(f"waspgate data-plane: cannot listen on {settings.address} (--listen): {reason}\n")

@@ -20,7 +20,10 @@ from collections.abc import Callable
 import structlog
 
 from data_plane.http.listener import listening_socket
-from data_plane.settings import Settings
+from data_plane.observe import observer
+from data_plane.observe.observer import Listeners
+from data_plane.settings import Address, Settings, shown
+from data_plane.tcp.addresses import StreamAddresses
 from data_plane.worker import run, state_directory
 from shared.proxy_wasm.state.directory import HostStateError, discard
 
@@ -33,6 +36,9 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 # Beyond a worker's own grace, before it is killed.
 STOP_SECONDS = 5.0
+
+# The slot of the process that shows what the workers do.
+OBSERVER = 0
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -50,6 +56,13 @@ class Slot:
         self.start_at = 0.0
         self.pause = 0.0
 
+    @property
+    def role(self) -> str:
+        return "observer" if self.number == OBSERVER else "worker"
+
+    def named(self) -> dict[str, int]:
+        return {} if self.number == OBSERVER else {"worker": self.number}
+
     def ended(self, now: float) -> float:
         """Its worker is gone; returns the pause before the next one."""
         self.pid = 0
@@ -60,12 +73,17 @@ class Slot:
 
 
 class Supervisor:
-    """`work` is what a worker process does until it ends."""
+    """`work` is what a worker process does until it ends. With `observe` there is one process more, which does that."""
 
-    def __init__(self, workers: int, grace: float, work: Callable[[int], None]) -> None:
+    def __init__(
+        self, workers: int, grace: float, work: Callable[[int], None], observe: Callable[[], None] | None = None
+    ) -> None:
         self._slots = [Slot(number) for number in range(1, workers + 1)]
+        if observe is not None:
+            self._slots.append(Slot(OBSERVER))
         self._grace = grace
         self._work = work
+        self._observe = observe
 
     def run(self) -> int:
         """The exit status, after SIGTERM or SIGINT."""
@@ -96,8 +114,8 @@ class Supervisor:
                 if pid:
                     pause = slot.ended(time.monotonic())
                     log.error(
-                        "worker ended by itself",
-                        worker=slot.number,
+                        f"{slot.role} ended by itself",
+                        **slot.named(),
                         pid=pid,
                         status=os.waitstatus_to_exitcode(status),
                         restart_in=round(pause, 1),
@@ -113,7 +131,11 @@ class Supervisor:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() == parent:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-                self._work(number)
+                if number == OBSERVER:
+                    assert self._observe is not None
+                    self._observe()
+                else:
+                    self._work(number)
                 status = 0
         except BaseException:
             traceback.print_exc()
@@ -132,7 +154,7 @@ class Supervisor:
             late = time.monotonic() >= deadline
             for slot in self._slots:
                 if slot.pid and late:
-                    log.error("worker did not stop in time and is killed", worker=slot.number, pid=slot.pid)
+                    log.error(f"{slot.role} did not stop in time and is killed", **slot.named(), pid=slot.pid)
                     os.kill(slot.pid, signal.SIGKILL)
                     status = 1
                 if slot.pid and os.waitpid(slot.pid, 0 if late else os.WNOHANG)[0]:
@@ -144,20 +166,65 @@ def supervise(settings: Settings) -> int:
     """The exit status. Raises OSError when the address cannot be listened on."""
     address = reserve(settings.host, settings.port)
     host, port = address.getsockname()[:2]
-    log.info("data plane is starting", listen=f"{host}:{port}", workers=settings.workers, pid=os.getpid())
+    streams = StreamAddresses(settings.streams, reserve)
+    if settings.streams:
+        log.info("TCP is proxied", listen=str(streams))
+    listeners = observer_listeners(settings)
+    pages = {name: _where(listener) for name, listener in listeners.by_name() if listener is not None}
+    log.info("data plane is starting", listen=f"{host}:{port}", workers=settings.workers, pid=os.getpid(), **pages)
 
     def work(number: int) -> None:
         # A socket for each worker: the kernel spreads the connections, and a busy worker's queue is its own.
         listener = listening_socket(host, port)
         address.close()
-        run(settings, listener, number)
+        stream_listeners = streams.open()
+        listeners.close()
+        run(settings, listener, number, stream_listeners)
 
-    with address:
-        status = Supervisor(settings.workers, settings.grace, work).run()
+    def observe() -> None:
+        address.close()
+        streams.close()
+        observer.run(state_directory(settings.store), listeners)
+
+    with address, streams:
+        status = Supervisor(settings.workers, settings.grace, work, observe if listeners.any() else None).run()
     # A worker's crash loses nothing; the end of all of them does. Those of another data plane of this host may still use it.
     with contextlib.suppress(HostStateError):
         discard(state_directory(settings.store))
     return status
+
+
+def observer_listeners(settings: Settings) -> Listeners:
+    """An address that cannot be had costs the operator a page, and clients nothing: it is said, and the gateway goes on."""
+
+    def listener(option: str, wanted: Address | None) -> socket.socket | None:
+        if wanted is None:
+            return None
+        try:
+            return _listening(*wanted)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            log.error(f"cannot listen on {shown(wanted)} (--{option}): {reason}; going on without that page")
+            return None
+
+    return Listeners(listener("prometheus", settings.prometheus), listener("control", settings.control))
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _where(listener: socket.socket) -> str:
+    return shown(listener.getsockname()[:2])
 
 
 def reserve(host: str, port: int) -> socket.socket:

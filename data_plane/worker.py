@@ -12,6 +12,8 @@ import hashlib
 import os
 import signal
 import socket
+import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -22,10 +24,15 @@ from data_plane.callout.service import CalloutService
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
+from data_plane.observe.reporter import Reporter
+from data_plane.observe.status import WorkerStatus
 from data_plane.plugins.runtime import WasmRuntime
 from data_plane.settings import Settings
+from data_plane.tcp.addresses import StreamListener
+from data_plane.tcp.listener import StreamGateway, serve_streams
 from shared.log import configure_logging
 from shared.proxy_wasm.engine import Engine
+from shared.proxy_wasm.foreign.registry import installed
 from shared.proxy_wasm.state.directory import HostStateError, memory_directory
 from shared.proxy_wasm.state.host_state import HostState
 from shared.store.blobs import get_module
@@ -41,23 +48,24 @@ STORE_RETRY_SECONDS = 0.5
 GC_THRESHOLD = 50_000
 
 
-def run(settings: Settings, listener: socket.socket, number: int) -> None:
+def run(settings: Settings, listener: socket.socket, number: int, streams: Sequence[StreamListener] = ()) -> None:
     """Serve until a signal."""
     configure_logging()
     structlog.contextvars.bind_contextvars(worker=number, pid=os.getpid())
-    uvloop.run(_run(settings, listener))
+    uvloop.run(_run(settings, listener, number, streams))
 
 
-async def _run(settings: Settings, listener: socket.socket) -> None:
+async def _run(settings: Settings, listener: socket.socket, number: int, streams: Sequence[StreamListener]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
     async with AsyncExitStack() as stack:
-        worker = Worker(loop, settings)
+        worker = Worker(loop, settings, number)
         stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
-        server = await serve(worker.gateway, listener)
+        servers = [await serve(worker.gateway, listener)]
+        servers += [await serve_streams(worker.streams, opened, sniffs) for opened, sniffs in streams]
         following = asyncio.create_task(worker.follow(), name="configuration")
         stopping = asyncio.create_task(stop.wait(), name="signal")
         gc.collect()
@@ -65,10 +73,11 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         gc.set_threshold(GC_THRESHOLD)
         await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not following.done():
-            log.info("draining", exchanges=worker.gateway.busy(), grace=settings.grace)
-        server.close()
-        cut = await worker.gateway.drain(settings.grace)
-        log.info("stopped", cut=cut, **worker.gateway.counters.statistics())
+            log.info("draining", exchanges=worker.gateway.busy(), sessions=worker.streams.busy(), grace=settings.grace)
+        for server in servers:
+            server.close()
+        cut = sum(await asyncio.gather(worker.gateway.drain(settings.grace), worker.streams.drain(settings.grace)))
+        log.info("stopped", cut=cut, **worker.gateway.counters.statistics(), **worker.streams.counters.statistics())
         for task in (following, stopping):
             task.cancel()
         results = await asyncio.gather(following, stopping, return_exceptions=True)
@@ -93,21 +102,41 @@ def open_state(store: str) -> HostState | None:
 class Worker:
     """The parts, wired."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, number: int) -> None:
         self._settings = settings
+        self._number = number
+        self._started_at = time.time()
+        state = open_state(settings.store)
         self._store: ConfigStore = open_store(settings.store)
         self._engine = Engine()
-        self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, open_state(settings.store))
+        self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, state, foreign=installed())
         self.gateway = Gateway(loop, self._runtime)
+        self.streams = StreamGateway(self.gateway, self._runtime)
         self.callouts = CalloutService(loop, self.gateway)
         self._runtime.calls = self.callouts
+
+        self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve)
+        self._reporter = None if state is None else Reporter(loop, state, self.gateway.counters, self._status)
 
     async def follow(self) -> None:
         """Keep the snapshot up to date; never returns."""
         async with AsyncExitStack() as stack:
             await self._open_store(stack)
-            watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve)
-            await watcher.run()
+            await self._watcher.run()
+
+    def _status(self) -> WorkerStatus:
+        watcher = self._watcher
+        return WorkerStatus(
+            worker=self._number,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            ready=self.gateway.snapshot is not NOTHING_YET,
+            store_reachable=watcher.is_reachable,
+            revision=watcher.applied_revision,
+            connections=len(self.gateway.clients),
+            problems=watcher.problems,
+            plugins=self._runtime.statuses(),
+        )
 
     async def _open_store(self, stack: AsyncExitStack) -> None:
         said = False
@@ -128,8 +157,12 @@ class Worker:
     def _serve(self, snapshot: Snapshot) -> None:
         if self.gateway.snapshot is NOTHING_YET:
             log.info("ready", revision=snapshot.revision, routes=len(snapshot.routes))
+        if snapshot.stream_routes and not (self._settings.streams or self.gateway.snapshot.stream_routes):
+            log.warning("stream routes are configured, but nothing listens for them: see --stream-listen")
         self.gateway.snapshot = snapshot
         self._runtime.sync(snapshot)
 
     def close(self) -> None:
+        if self._reporter is not None:
+            self._reporter.close()
         self._runtime.close()

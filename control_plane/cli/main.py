@@ -42,10 +42,35 @@ Listen = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Gateway, default 127.0.0.1:9080  [env: WASPGATE_LISTEN]"),
 ]
+Options = dict[str, object]
+StreamListen = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[tls://]HOST:PORT", help="Gateway for TCP, repeatable, default none  [env: WASPGATE_STREAM_LISTEN]"),
+]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes, default 1  [env: WASPGATE_WORKERS]")]
+Prometheus = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Metrics, default 127.0.0.1:9091, empty: none  [env: WASPGATE_PROMETHEUS]"),
+]
+Control = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Control API, default 127.0.0.1:9090, empty: none  [env: WASPGATE_CONTROL]"),
+]
 AdminKey = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Key of the Admin API, else one is made  [env: WASPGATE_ADMIN_KEY]"),
+]
+PrivateSources = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-private-module-sources/--no-private-module-sources",
+        help="Modules may be fetched from addresses that are not public, default no  "
+        "[env: WASPGATE_ALLOW_PRIVATE_MODULE_SOURCES]",
+    ),
+]
+RegistryConfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Credentials of registries, as Docker's config.json  [env: WASPGATE_REGISTRY_CONFIG]"),
 ]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")]
 
@@ -74,28 +99,54 @@ def up(
     store: Store = None,
     admin: Admin = None,
     listen: Listen = None,
+    stream_listen: StreamListen = None,
     workers: Workers = None,
+    prometheus: Prometheus = None,
+    control: Control = None,
     admin_key: AdminKey = None,
+    allow_private_module_sources: PrivateSources = None,
+    registry_config: RegistryConfig = None,
     config: Config = None,
 ) -> None:
     """Run the control plane and the data plane together."""
-    options = {"store": store, "admin": admin, "listen": listen, "workers": workers, "admin_key": admin_key}
+    options: Options = {"store": store, "admin": admin, "listen": listen, "workers": workers, "admin_key": admin_key}
+    options |= {"stream_listen": stream_listen, "prometheus": prometheus, "control": control}
+    options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
     raise typer.Exit(both.run(load_settings(options, config)))
 
 
 @app.command(epilog="Example: waspgate control-plane --store etcd://127.0.0.1:2379")
-def control_plane(store: Store = None, admin: Admin = None, admin_key: AdminKey = None, config: Config = None) -> None:
+def control_plane(
+    store: Store = None,
+    admin: Admin = None,
+    admin_key: AdminKey = None,
+    allow_private_module_sources: PrivateSources = None,
+    registry_config: RegistryConfig = None,
+    config: Config = None,
+) -> None:
     """Run the Admin API."""
     # The web framework takes half a second to import; the other commands do without it.
     from control_plane.cli import serve
 
-    serve.run(load_settings({"store": store, "admin": admin, "admin_key": admin_key}, config))
+    options: dict[str, object] = {"store": store, "admin": admin, "admin_key": admin_key}
+    options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
+    serve.run(load_settings(options, config))
 
 
 @app.command(epilog="Example: waspgate data-plane --store etcd://127.0.0.1:2379 --workers 4")
-def data_plane(store: Store = None, listen: Listen = None, workers: Workers = None, config: Config = None) -> None:
+def data_plane(
+    store: Store = None,
+    listen: Listen = None,
+    stream_listen: StreamListen = None,
+    workers: Workers = None,
+    prometheus: Prometheus = None,
+    control: Control = None,
+    config: Config = None,
+) -> None:
     """Run the workers that proxy requests."""
-    both.become_data_plane(load_settings({"store": store, "listen": listen, "workers": workers}, config))
+    options: Options = {"store": store, "listen": listen, "workers": workers, "stream_listen": stream_listen}
+    options |= {"prometheus": prometheus, "control": control}
+    both.become_data_plane(load_settings(options, config))
 
 
 app.add_typer(plugin)

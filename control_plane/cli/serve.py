@@ -18,6 +18,7 @@ from control_plane.admin_key import AdminKeyError, load_or_create_admin_key
 from control_plane.app import create_app
 from control_plane.cli.errors import CommandError
 from control_plane.cli.settings import Address, Settings, check_exposure
+from control_plane.sources.sources import Sources
 from shared.log import configure_logging
 from shared.store.contract import StoreError
 from shared.store.url import open_store
@@ -61,6 +62,10 @@ def bind(address: Address) -> socket.socket:
     return listener
 
 
+def _sources(settings: Settings) -> Sources:
+    return Sources.of(allow_private=settings.allow_private_module_sources, registry_config=settings.registry_config)
+
+
 def _admin_key(settings: Settings) -> str:
     if settings.admin_key is not None:
         return settings.admin_key.get_secret_value()
@@ -91,7 +96,7 @@ class _Stop:
 async def _serve(settings: Settings, key: str, listener: socket.socket, stop: _Stop) -> None:
     async with open_store(settings.store) as store:
         config = uvicorn.Config(
-            create_app(store, keys=[key]),
+            create_app(store, keys=[key], sources=_sources(settings)),
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -22,6 +22,7 @@ from control_plane.cli.errors import USAGE, CommandError
 from shared.store.url import open_store
 
 PREFIX = "WASPGATE_"
+MAY_BE_EMPTY = ("prometheus", "control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,33 @@ def _default_store() -> str:
     return f"sqlite://{quote(str(state_directory() / 'config.db'))}"
 
 
+def _readable(path: Path) -> Path:
+    if not os.access(path, os.R_OK) or not path.is_file():
+        raise ValueError(f"there is no file {path} that can be read")
+    return path.absolute()
+
+
 AddressSetting = Annotated[Address, BeforeValidator(Address.parse)]
+
+
+def _stream_addresses(given: object) -> object:
+    """`HOST:PORT` or `tls://HOST:PORT`, in a list or with commas between them."""
+    parts = given.split(",") if isinstance(given, str) else given
+    if not isinstance(parts, list | tuple):
+        raise ValueError(f"expected a list of addresses, got {given!r}")
+    return tuple(_stream_address(str(part).strip()) for part in parts if str(part).strip())
+
+
+def _stream_address(text: str) -> str:
+    scheme, separator, address = text.rpartition("://")
+    if separator and scheme not in ("tcp", "tls"):
+        raise ValueError(f"expected HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT, got {text!r}")
+    return f"{scheme or 'tcp'}://{Address.parse(address)}"
+
+
+StreamAddresses = Annotated[tuple[str, ...], BeforeValidator(_stream_addresses)]
+# An empty text is off.
+PageSetting = Annotated[Address | None, BeforeValidator(lambda text: Address.parse(text) if text else None)]
 
 
 class Settings(BaseModel):
@@ -80,9 +107,15 @@ class Settings(BaseModel):
     store: Annotated[str, AfterValidator(_store_url)] = Field(default_factory=_default_store)
     admin: AddressSetting = Address("127.0.0.1", 9180)
     listen: AddressSetting = Address("127.0.0.1", 9080)
+    stream_listen: StreamAddresses = ()
     # One, because a worker has its own plugin contexts and counters: several are a choice, not a surprise.
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    prometheus: PageSetting = Address("127.0.0.1", 9091)
+    control: PageSetting = Address("127.0.0.1", 9090)
     admin_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    # Where the control plane may fetch modules from, and who it is there.
+    allow_private_module_sources: bool = False
+    registry_config: Annotated[Path, AfterValidator(_readable)] | None = None
 
     @property
     def key_directory(self) -> Path:
@@ -102,7 +135,7 @@ def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
     """Merge the sources and check the result. Raises CommandError."""
     given = {name: value for name, value in options.items() if value is not None}
     variables = {name: f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    environment = {name: os.environ[variable] for name, variable in variables.items() if os.environ.get(variable)}
+    environment = {name: os.environ[variable] for name, variable in variables.items() if _given(name, variable)}
     file = config or _path_from_environment()
     written = {} if file is None else _read_file(file)
     origins = {name: f"{file}: {name}" for name in written}
@@ -112,6 +145,11 @@ def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
         return Settings.model_validate({**written, **environment, **given})
     except ValidationError as error:
         raise CommandError(_explain(error, origins), USAGE) from error
+
+
+def _given(name: str, variable: str) -> bool:
+    """An empty variable says nothing, but where an empty text is a value."""
+    return bool(os.environ.get(variable)) or (name in MAY_BE_EMPTY and variable in os.environ)
 
 
 def check_exposure(settings: Settings) -> None:

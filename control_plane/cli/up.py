@@ -47,7 +47,7 @@ def become_data_plane(settings: Settings) -> None:
 
 async def _supervise(settings: Settings) -> int:
     planes = {
-        "control plane": await _start(CONTROL_PLANE, _environment(settings) | _key(settings)),
+        "control plane": await _start(CONTROL_PLANE, _environment(settings) | _of_control_plane(settings)),
         "data plane": await _start(DATA_PLANE, _environment(settings)),
     }
     log.info(
@@ -108,10 +108,18 @@ def _environment(settings: Settings) -> dict[str, str]:
     environment[f"{PREFIX}STORE"] = settings.store
     environment[f"{PREFIX}ADMIN"] = str(settings.admin)
     environment[f"{PREFIX}LISTEN"] = str(settings.listen)
+    environment[f"{PREFIX}STREAM_LISTEN"] = ",".join(settings.stream_listen)
     environment[f"{PREFIX}WORKERS"] = str(settings.workers)
+    environment[f"{PREFIX}PROMETHEUS"] = str(settings.prometheus or "")
+    environment[f"{PREFIX}CONTROL"] = str(settings.control or "")
     return environment
 
 
-def _key(settings: Settings) -> dict[str, str]:
-    """For the control plane alone; a variable, because unlike an option it is not shown to every user of the machine."""
-    return {} if settings.admin_key is None else {f"{PREFIX}ADMIN_KEY": settings.admin_key.get_secret_value()}
+def _of_control_plane(settings: Settings) -> dict[str, str]:
+    """For it alone; the key as a variable, because unlike an option it is not shown to every user of the machine."""
+    environment = {f"{PREFIX}ALLOW_PRIVATE_MODULE_SOURCES": str(settings.allow_private_module_sources)}
+    if settings.admin_key is not None:
+        environment[f"{PREFIX}ADMIN_KEY"] = settings.admin_key.get_secret_value()
+    if settings.registry_config is not None:
+        environment[f"{PREFIX}REGISTRY_CONFIG"] = str(settings.registry_config)
+    return environment

@@ -63,6 +63,11 @@ class ConfigWatcher:
         state = "following" if self._is_reachable else "waiting for the store"
         return f"<ConfigWatcher {state}, revision {self.applied_revision}, {len(self.problems)} problems>"
 
+    @property
+    def is_reachable(self) -> bool:
+        """The store answered last, and there was a first answer."""
+        return self._is_reachable and self.ready.is_set()
+
     async def run(self) -> None:
         """Runs until it is cancelled."""
         while True:

@@ -25,6 +25,11 @@ class Backoff:
         self._pause = 0.0
         self._failed_at = 0.0
 
+    @property
+    def has_failed(self) -> bool:
+        """And not succeeded since."""
+        return self.until > 0
+
     def waits(self, now: float) -> bool:
         return now < self.until
 

@@ -9,23 +9,27 @@ while it keeps failing; meanwhile its streams get the failure policy.
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
 from data_plane.config.snapshot import PluginBinding, Route, Snapshot, StreamRoute, WasmPlugin
+from data_plane.observe.status import PluginStatus
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import CallProvider, ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
 from data_plane.plugins.loading import Loader, bindings_of, runs_by_itself
-from data_plane.plugins.record import PluginRecord
+from data_plane.plugins.record import REASON_SHOWN, PluginRecord
 from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot
+from data_plane.plugins.status import plugin_statuses
 from data_plane.plugins.stream import HeadStream
 from data_plane.plugins.swap import Swaps
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, StreamFailed, VmFailed
+from shared.proxy_wasm.foreign.registry import ForeignFunction, ForeignFunctions
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.state.host_state import HostState
 from shared.proxy_wasm.vm import PluginContext
@@ -37,7 +41,8 @@ ModuleKey = tuple[str, frozenset[str] | None]
 
 class WasmRuntime:
     """`fetch_module` gets a module's bytes from the configuration store by digest. Without `state` plugins share nothing:
-    those functions answer Unimplemented, as HTTP and gRPC calls do as long as nobody is set to make them (`calls`)."""
+    those functions answer Unimplemented, as HTTP and gRPC calls do as long as nobody is set to make them (`calls`). `foreign`
+    are native functions beside Envoy's."""
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class WasmRuntime:
         loop: asyncio.AbstractEventLoop,
         state: HostState | None = None,
         log_level: LogLevel = LogLevel.INFO,
+        foreign: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
         self.engine = engine
         self.loop = loop
@@ -53,6 +59,8 @@ class WasmRuntime:
         self.logger = structlog.get_logger("wasm")
         self.sharing = None if state is None else HostSharing(state, loop, self._queue_ready)
         self.calls: CallProvider | None = None
+        self.foreign = ForeignFunctions(foreign, self._foreign_event)
+        self.node = platform.node()
         self._fetch_module = fetch_module
         self._modules: dict[ModuleKey, GuestModule] = {}
         self._vms: dict[WasmPlugin, VmSlot] = {}
@@ -60,6 +68,7 @@ class WasmRuntime:
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
         self._loader = Loader(loop, self._load)
         self._swaps = Swaps(self, self._vms, self._contexts)
+        self._configured: list[WasmPlugin] = []
         self._records: dict[str, PluginRecord] = {}
         self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
 
@@ -91,7 +100,8 @@ class WasmRuntime:
             del self._contexts[slot.binding]
             slot.retired = True
             slot.release_if_idle()
-        wanted = set(snapshot.plugins.values())
+        self._configured = list(snapshot.plugins.values())
+        wanted = set(self._configured)
         for plugin in [plugin for plugin in self._vms if plugin not in wanted]:
             self._close_if_empty(self._vms.pop(plugin))
         for key in self._modules.keys() - {_module_key(plugin) for plugin in wanted}:
@@ -110,6 +120,11 @@ class WasmRuntime:
         if record is None:
             record = self._records[plugin.name] = PluginRecord(plugin.name)
         return record
+
+    def statuses(self) -> tuple[PluginStatus, ...]:
+        """Of every configured plugin, also one that nothing has needed yet."""
+        slots = [self._vms.get(plugin) or VmSlot(self, plugin) for plugin in self._configured]
+        return tuple(plugin_statuses(slots, self._contexts.values(), self.loop.time()))
 
     # --- streams
 
@@ -185,12 +200,14 @@ class WasmRuntime:
             else:
                 self.vm_failed(vm_slot, failure)
         except (PluginRefused, EngineError, OverflowError) as error:
+            slot.problem = str(error)[:REASON_SHOWN]
             vm_slot.record.note("refused" if isinstance(error, PluginRefused) else "not_started", str(error))
             self.logger.error("plugin did not start", plugin=vm_slot.plugin.name, on=slot.binding.owner, reason=str(error))
         if slot.context is None:
             slot.backoff.failed(now)
         else:
             slot.backoff.succeeded()
+            slot.problem = ""
 
     def _load(self, binding: PluginBinding) -> float | None:
         """For the loader: a context that no request has asked for yet."""
@@ -271,6 +288,19 @@ class WasmRuntime:
     def _queue_ready(self, context: PluginContext, queue: int) -> None:
         try:
             context.queue_ready(queue)
+        except VmFailed as failure:
+            vm_slot = context.vm.observer
+            assert isinstance(vm_slot, VmSlot)
+            self.vm_failed(vm_slot, failure)
+
+    def _foreign_event(self, context: PluginContext, function: int, arguments: bytes) -> None:
+        self.loop.call_soon(self._foreign_function, context, function, arguments)
+
+    def _foreign_function(self, context: PluginContext, function: int, arguments: bytes) -> None:
+        if context.vm.failed is not None or context.vm.roots.get(context.id) is not context:
+            return
+        try:
+            context.foreign_function(function, arguments)
         except VmFailed as failure:
             vm_slot = context.vm.observer
             assert isinstance(vm_slot, VmSlot)

@@ -20,6 +20,7 @@ from data_plane.plugins.stream import HeadStream
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import StreamFailed, VmFailed
+from shared.proxy_wasm.foreign.registry import ForeignFunctions
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.meter import CpuMeter
 from shared.proxy_wasm.outcome import Outcome
@@ -46,6 +47,8 @@ class SlotOwner(Protocol):
     engine: Engine
     loop: asyncio.AbstractEventLoop
     log_level: LogLevel
+    foreign: ForeignFunctions
+    node: str
     logger: FilteringBoundLogger
     sharing: HostSharing | None
     calls: CallProvider | None
@@ -103,6 +106,8 @@ class VmSlot:
                 self.plugin.vm_configuration,
                 self.plugin.environment,
                 self._runtime.log_level,
+                self._runtime.foreign,
+                self._runtime.node,
             )
             sharing, limits = self._runtime.sharing, self.plugin.limits
             services = None if sharing is None else sharing.services(self.plugin.name, limits.shared_data_bytes)
@@ -156,15 +161,16 @@ class VmSlot:
 
 
 class ContextSlot:
-    """A binding's PluginContext, when it runs."""
+    """A binding's PluginContext, when it runs. `problem` is why it did not start the last time."""
 
-    __slots__ = ("backoff", "binding", "context", "retired", "vm_slot")
+    __slots__ = ("backoff", "binding", "context", "problem", "retired", "vm_slot")
 
     def __init__(self, binding: PluginBinding, vm_slot: VmSlot) -> None:
         self.binding = binding
         self.vm_slot = vm_slot
         self.context: PluginContext | None = None
         self.backoff = Backoff()
+        self.problem = ""
         self.retired = False
 
     def release_if_idle(self) -> None:

@@ -44,7 +44,8 @@ def data_plane(folder: Path, store: str, name: str) -> Iterator[Server]:
     """Just started, perhaps not answering yet."""
     port = free_port()
     command = [sys.executable, "-m", "data_plane", "--store", store, "--listen", f"{HOST}:{port}", "--workers", "1"]
-    with running(name, port, command, folder) as server:
+    environment = {**os.environ, "WASPGATE_PROMETHEUS": "", "WASPGATE_CONTROL": ""}
+    with running(name, port, command, folder, environment) as server:
         yield server
 
 

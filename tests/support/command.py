@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Starting Python twice on a busy machine takes seconds; this is the point where waiting longer is useless.
 DEADLINE_SECONDS = 30.0
+NO_PAGES = {"WASPGATE_PROMETHEUS": "", "WASPGATE_CONTROL": ""}
 
 
 def free_port() -> int:
@@ -114,6 +115,7 @@ def run(arguments: Sequence[str], folder: Path, **environment: str) -> subproces
 
 
 def command_environment(folder: Path, environment: dict[str, str]) -> dict[str, str]:
-    """Nothing of the caller's settings, and the source checkout importable whether or not it is installed."""
+    """Nothing of the caller's settings, the source checkout importable whether or not it is installed, and no pages on ports
+    that tests would fight over."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WASPGATE_")}
-    return {**inherited, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), **environment}
+    return {**inherited, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), **NO_PAGES, **environment}

@@ -55,6 +55,22 @@ class Up:
         options.setdefault("timeout", 10)
         return httpx.get(f"http://{self.listen}{path}", headers={"Host": host}, trust_env=False, **options)
 
+    @property
+    def pages(self) -> dict[str, str]:
+        """Where the Prometheus page and the control API are, as the data plane says."""
+        lines = [json.loads(line) for line in self.command.output.splitlines() if "data plane is starting" in line]
+        return {name: f"http://{lines[0][name]}" for name in ("prometheus", "control")}
+
+    def metrics(self) -> str:
+        response = httpx.get(f"{self.pages['prometheus']}/apisix/prometheus/metrics", trust_env=False, timeout=10)
+        assert response.status_code == 200, response.text
+        return response.text
+
+    def control(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        response = httpx.get(f"{self.pages['control']}{path}", trust_env=False, timeout=10)
+        assert response.status_code == 200, response.text
+        return response.json()
+
     def log(self) -> list[dict[str, Any]]:
         """The log's lines since the last call."""
         whole = self.command.output
@@ -73,6 +89,7 @@ def waspgate_up(folder: Path, upstream_port: int, workers: int = 1) -> Iterator[
     """With an empty store; it must still run when the test is done, and end by its signal without a traceback."""
     admin, listen = (f"{HOST}:{free_port()}" for _ in range(2))
     settings = {"WASPGATE_ADMIN_KEY": KEY, "WASPGATE_WORKERS": str(workers)}
+    settings |= {"WASPGATE_PROMETHEUS": f"{HOST}:0", "WASPGATE_CONTROL": f"{HOST}:0"}
     with running(["up", "--admin", admin, "--listen", listen], folder, **settings) as command:
         command.wait_for(f"http://{admin}/apisix/admin/routes", 401)
         command.wait_for(f"http://{listen}/", 404)

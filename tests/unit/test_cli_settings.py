@@ -61,7 +61,7 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
             {},
             {},
             "worker = 1",
-            "waspgate.toml: worker: unknown setting; known are store, admin, listen, workers, admin_",
+            "waspgate.toml: worker: unknown setting; known are store, admin, listen",
         ),
         ({}, {}, "workers = x", "waspgate.toml is not TOML: Invalid value (at line 1, column 11)"),
     ],

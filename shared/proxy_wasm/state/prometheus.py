@@ -6,6 +6,7 @@ passes for the gateway's own. As in Envoy the name is the plugin's, with no pref
 A name carries its labels at its end, each as `k=v` after a dot, or after an underscore as the Go SDK's examples have it:
 `requests.route=r1.code=200` and `requests_route=r1_code=200` are both `requests{route="r1",code="200"}`. A label's name
 reaches back to the nearest dot or, without one, underscore; its value reaches to the next label, so values may hold dots.
+Istio's plugins put them in front, as `k=.=v;.;`, and the name behind an underscore: `reporter=.=source;.;_requests_total`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 RESERVED: Final = ("waspgate_", "apisix_", "process_", "python_")
 _APART: Final = "wasmcustom_"
 
+# Between label and value, and after each value, in Istio's names.
+_IN_LABEL: Final = "=.="
+_AFTER_LABEL: Final = ";.;"
 _NOT_OF_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_:]")
 _NOT_OF_A_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 # The end of a piece between two "=": what comes before the label's name, and the name.
@@ -40,6 +44,8 @@ Labels = tuple[tuple[str, str], ...]
 
 def parse(stat: str) -> tuple[str, Labels]:
     """A stat's name as family and labels; a name whose "=" follows no label's name is all family."""
+    if _AFTER_LABEL in stat:
+        return _parse_prefixed(stat)
     first, *pieces = stat.split("=")
     labels: dict[str, str] = {}
     family, label = _split(first)
@@ -55,6 +61,17 @@ def parse(stat: str) -> tuple[str, Labels]:
         label, value = following, ""
     labels[_label(label)] = value + pieces[-1]
     return _family(family), tuple(labels.items())
+
+
+def _parse_prefixed(stat: str) -> tuple[str, Labels]:
+    *pieces, name = stat.split(_AFTER_LABEL)
+    labels = {}
+    for piece in pieces:
+        label, is_label, value = piece.partition(_IN_LABEL)
+        if not is_label or not label:
+            return _family(stat), ()
+        labels[_label(label)] = value
+    return _family(name.removeprefix("_")), tuple(labels.items())
 
 
 def _split(piece: str) -> tuple[str, str]:
@@ -76,6 +93,8 @@ def _family(name: str) -> str:
 def _label(name: str) -> str:
     """`le` is a histogram's own, and names with two underscores are Prometheus's."""
     name = _NOT_OF_A_LABEL.sub("_", name)
+    if name[0].isdigit():
+        return f"_{name}"
     return f"label_{name}" if name == "le" or name.startswith("__") else name
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from shared.keys import resource_key
 from shared.store.url import open_store
-from tests.support.command import ROOT, free_port, wait_until
+from tests.support.command import NO_PAGES, ROOT, free_port, wait_until
 from tests.support.gateway import HOST, UpstreamSide, answering, ok, upstream
 from tests.support.raw_http import RawClient, client, took
 
@@ -41,6 +41,7 @@ class DataPlane:
     def __init__(
         self, folder: Path, *options: str, store: str | None = None, files: int | None = None, serves: int | None = None
     ) -> None:
+        environment = {**os.environ, **NO_PAGES}
         self.port = free_port()
         self.store = store or f"sqlite://{folder}/config.db"
         if serves is not None:
@@ -53,7 +54,7 @@ class DataPlane:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=limit)
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, preexec_fn=limit)
 
     @property
     def log(self) -> str:

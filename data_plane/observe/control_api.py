@@ -1,0 +1,73 @@
+"""The control API's answers: what the workers of this host really do, as they said it within the last second.
+
+The law: it only reads. An answer is JSON; what is not there is a 404 that names it, in APISIX's form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from data_plane.observe.families import COUNTERS_OF_A_PLUGIN, GAUGES_OF_A_PLUGIN
+from data_plane.observe.page import Report
+
+Answer = tuple[int, Any]
+
+# What a plugin's rows of all workers are added up to.
+_SUMS = (*COUNTERS_OF_A_PLUGIN.values(), *GAUGES_OF_A_PLUGIN.values())
+
+
+def answer(path: str, reports: Sequence[Report]) -> Answer:
+    for prefix, respond in _PATHS:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return respond(path[len(prefix) + 1 :], reports)
+    known = ", ".join(prefix for prefix, _ in _PATHS)
+    return 404, {"error_msg": f"unknown path {path}, known are {known}"}
+
+
+def _wasm_plugins(name: str, reports: Sequence[Report]) -> Answer:
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for report in reports:
+        for plugin in report["plugins"]:
+            row = {"worker": report["worker"], "pid": report["pid"], **plugin}
+            by_name.setdefault(row.pop("name"), []).append(row)
+    if not name:
+        return 200, [_summed(plugin, by_name[plugin]) for plugin in sorted(by_name)]
+    if name not in by_name:
+        return 404, {"error_msg": f"plugin[{name}] not found"}
+    return 200, _summed(name, by_name[name])
+
+
+def _summed(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    errors = [row["last_error"] for row in rows if row["last_error"] is not None]
+    return {
+        "name": name,
+        "states": {state: sum(row["state"] == state for row in rows) for state in sorted({row["state"] for row in rows})},
+        **{key: sum(row[key] for row in rows) for key in _SUMS},
+        "last_error": max(errors, key=lambda error: error["at"], default=None),
+        "workers": rows,
+    }
+
+
+def _workers(rest: str, reports: Sequence[Report]) -> Answer:
+    if rest:
+        return 404, {"error_msg": f"worker[{rest}] not found"}
+    return 200, [{key: value for key, value in report.items() if key != "plugins"} for report in reports]
+
+
+def _status(rest: str, reports: Sequence[Report]) -> Answer:
+    if not rest:
+        return 200, {"status": "ok"}
+    if rest != "ready":
+        return 404, {"error_msg": f"unknown path /status/{rest}"}
+    waiting = [f"worker id: {report['worker']} has not received configuration" for report in reports if not report["ready"]]
+    if waiting or not reports:
+        return 503, {"status": "error", "error": waiting[0] if waiting else "no worker runs"}
+    return 200, {"status": "ok"}
+
+
+_PATHS: tuple[tuple[str, Callable[[str, Sequence[Report]], Answer]], ...] = (
+    ("/v1/plugins/wasm", _wasm_plugins),
+    ("/v1/workers", _workers),
+    ("/status", _status),
+)

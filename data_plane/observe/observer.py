@@ -1,0 +1,112 @@
+"""The observer: a process beside the workers that shows what they do, on the Prometheus page and the control API.
+
+The law: it reads the host's state and nothing else, so a scrape costs no worker anything, and its own end is no loss but of the
+pages: the supervisor starts another. Where the state cannot be read every page says so with 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from data_plane.observe import control_api
+from data_plane.observe.page import Report, page
+from data_plane.observe.server import Page, PageServer, text
+from shared.log import configure_logging
+from shared.proxy_wasm.state.directory import HostStateError
+from shared.proxy_wasm.state.prometheus import CONTENT_TYPE
+from shared.proxy_wasm.state.reader import StateReader
+
+log = structlog.get_logger(__name__)
+
+METRICS_PATH = "/apisix/prometheus/metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Bound and listening; None where a page is off."""
+
+    prometheus: socket.socket | None
+    control: socket.socket | None
+
+    def by_name(self) -> tuple[tuple[str, socket.socket | None], ...]:
+        return ("prometheus", self.prometheus), ("control", self.control)
+
+    def any(self) -> bool:
+        return self.prometheus is not None or self.control is not None
+
+    def close(self) -> None:
+        for _, listener in self.by_name():
+            if listener is not None:
+                listener.close()
+
+
+class Pages:
+    """What the two servers show, from the state in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._reader: StateReader | None = None
+
+    def prometheus(self, path: str) -> Page:
+        if path != METRICS_PATH:
+            return text(404, f"not found, the metrics are at {METRICS_PATH}")
+        try:
+            reader = self._state()
+            shown = page(reader.gateway_metrics(), reader.plugin_metrics(), _reports(reader), reader.bytes_used())
+        except HostStateError as error:
+            return text(503, str(error))
+        return Page(200, CONTENT_TYPE, shown.encode())
+
+    def control(self, path: str) -> Page:
+        try:
+            status, answer = control_api.answer(path, _reports(self._state()))
+        except HostStateError as error:
+            status, answer = 503, {"error_msg": str(error)}
+        return Page(status, "application/json", f"{json.dumps(answer)}\n".encode())
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _state(self) -> StateReader:
+        if self._reader is not None and not self._reader.is_current():
+            self.close()
+        if self._reader is None:
+            self._reader = StateReader(self._directory)
+        return self._reader
+
+
+def _reports(reader: StateReader) -> Sequence[Report]:
+    found: list[dict[str, Any]] = [json.loads(report) for report in reader.reports()]
+    return sorted(found, key=lambda report: (report["worker"], report["pid"]))
+
+
+def run(directory: Path, listeners: Listeners) -> None:
+    """Show the pages until a signal."""
+    configure_logging()
+    asyncio.run(_run(directory, listeners))
+
+
+async def _run(directory: Path, listeners: Listeners) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    pages = Pages(directory)
+    async with AsyncExitStack() as stack:
+        stack.callback(pages.close)
+        for listener, show in ((listeners.prometheus, pages.prometheus), (listeners.control, pages.control)):
+            if listener is not None:
+                server = await PageServer(show).start(listener)
+                stack.callback(server.close)
+        await stop.wait()

@@ -1,0 +1,80 @@
+"""The Prometheus page: the gateway's own families, then what plugins have defined, summed over the workers of the host.
+
+The law: the page is valid whatever plugins and routes are called; a counter on it never falls while the host's state lives,
+whichever workers crash meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from data_plane.observe.families import FAMILIES, GAUGES_OF_A_PLUGIN, sample
+from shared.proxy_wasm.state.metric_table import Metric
+from shared.proxy_wasm.state.prometheus import render
+
+Report = Mapping[str, Any]  # a WorkerStatus, as it was read
+Samples = dict[str, float]
+
+
+def page(gateway: Iterable[Metric], plugins: Iterable[Metric], reports: Sequence[Report], room: tuple[int, int]) -> str:
+    """`room`: bytes that the shared state takes, and what it may take."""
+    samples: Samples = {metric.name: metric.value for metric in gateway}
+    samples |= gauges(reports, room)
+    return "".join(f"{line}\n" for line in _lines(samples)) + render(plugins)
+
+
+def gauges(reports: Sequence[Report], room: tuple[int, int]) -> Samples:
+    used, limit = room
+    found: Samples = {
+        sample("apisix_node_info", hostname=socket.gethostname(), version=_version()): 1,
+        sample("apisix_etcd_reachable"): int(bool(reports) and all(report["store_reachable"] for report in reports)),
+        sample("apisix_nginx_http_current_connections", state="active"): sum(report["connections"] for report in reports),
+        sample("apisix_shared_dict_capacity_bytes", name="wasm"): limit,
+        sample("apisix_shared_dict_free_space_bytes", name="wasm"): max(limit - used, 0),
+        sample("waspgate_workers"): len(reports),
+    }
+    for report in reports:
+        # Two data planes on one store have workers of the same number.
+        labels = {"worker": str(report["worker"]), "pid": str(report["pid"])}
+        found[sample("waspgate_config_revision", **labels)] = report["revision"]
+        found[sample("waspgate_config_problems", **labels)] = len(report["problems"])
+        for plugin in report["plugins"]:
+            _add_plugin(found, plugin)
+    return found
+
+
+def _add_plugin(found: Samples, plugin: Report) -> None:
+    name = plugin["name"]
+    for family, key in GAUGES_OF_A_PLUGIN.items():
+        _add(found, sample(family, plugin=name), plugin[key])
+    _add(found, sample("waspgate_wasm_plugin_workers", plugin=name, state=plugin["state"]), 1)
+
+
+def _add(found: Samples, name: str, value: float) -> None:
+    found[name] = found.get(name, 0) + value
+
+
+def _lines(samples: Samples) -> Iterator[str]:
+    by_family: dict[str, list[str]] = {}
+    for name in samples:
+        by_family.setdefault(name.partition("{")[0], []).append(name)
+    for family, described in FAMILIES.items():
+        names = by_family.get(family)
+        if names:
+            yield f"# HELP {family} {described.help}"
+            yield f"# TYPE {family} {described.kind}"
+            yield from (f"{name} {_number(samples[name], described.scale)}" for name in sorted(names))
+
+
+def _number(value: float, scale: int) -> str:
+    return str(value) if scale == 1 else repr(value / scale)
+
+
+def _version() -> str:
+    try:
+        return version("waspgate")
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -1,0 +1,56 @@
+"""Publishes a worker's numbers and what it says of itself to the host's state, once a second and when it ends.
+
+The law: it only reads what others count; a request never waits for it and never knows of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from data_plane.observe.counters import Counters
+from data_plane.observe.families import OF_A_WORKER, counters_of
+from data_plane.observe.status import WorkerStatus
+from shared.proxy_wasm.state.host_state import TEND_SECONDS, HostState
+from shared.proxy_wasm.state.metric_table import MetricKind
+
+
+class Reporter:
+    """`status` is asked each time; `close` before the state is closed."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, state: HostState, counters: Counters, status: Callable[[], WorkerStatus]
+    ) -> None:
+        self._loop = loop
+        self._state = state
+        self._counters = counters
+        self._status = status
+        self._publishing = loop.call_soon(self._publish)
+
+    def close(self) -> None:
+        """The last numbers are kept."""
+        self._publishing.cancel()
+        self._count(self._status())
+
+    def _publish(self) -> None:
+        status = self._status()
+        self._count(status)
+        self._state.report(json.dumps(asdict(status)).encode())
+        self._publishing = self._loop.call_later(TEND_SECONDS, self._publish)
+
+    def _count(self, status: WorkerStatus) -> None:
+        for name, value in self._counters.statistics().items():
+            self._set(OF_A_WORKER[name], value)
+        for plugin in status.plugins:
+            for sample, number in counters_of(plugin):
+                self._set(sample, number)
+        self._state.gateway.flush()
+
+    def _set(self, sample: str, value: int) -> None:
+        gateway = self._state.gateway
+        stat = gateway.stat(MetricKind.COUNTER, sample.encode())
+        if stat is not None and stat.numbers[0] != value:
+            stat.numbers[0] = value
+            gateway.changed.add(stat)
