@@ -117,6 +117,7 @@ class Session:
     def connect_failed(self) -> None:
         if self._state != CONNECTING:
             return
+        self._attempt = None
         counters = self._serving.counters
         counters.upstream_errors += 1
         node = self._untried_node()

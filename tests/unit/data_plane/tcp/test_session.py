@@ -1,0 +1,377 @@
+"""The state machine of a TCP session, as transcripts: what it is told, and what it then commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from data_plane.config.snapshot import Node, PluginBinding, StreamRoute, Timeouts, Upstream, WasmPlugin
+from data_plane.observe.stream_counters import StreamCounters
+from data_plane.tcp.ports import CLIENT, UPSTREAM, SessionSink, Side
+from data_plane.tcp.session import HIGH_WATER, Session
+from shared.proxy_wasm.abi import Direction
+from shared.proxy_wasm.properties import StreamFacts
+from shared.proxy_wasm.tcp import Peer
+
+TIMEOUTS = Timeouts(connect=1, send=2, read=3)
+BINDING = PluginBinding(WasmPlugin("test", 1, "0" * 64), b"", "stream_route/1", 1)
+
+
+class Nodes:
+    def __init__(self, *names: str) -> None:
+        self._nodes = [Node(name, 80, 1, name.encode()) for name in names]
+        self._turn = -1
+
+    def pick(self) -> Node | None:
+        self._turn += 1
+        return self._nodes[self._turn % len(self._nodes)] if self._nodes else None
+
+
+class Port:
+    """A connection that says what it is commanded."""
+
+    client_address = ("192.0.2.7", 50000)
+    local_address = ("10.0.0.1", 9100)
+    connection_id = 3
+    server_name = b"db.test"
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self._say = stage.say
+        self._name = name
+
+    def send(self, data: bytes) -> None:
+        self._say(f"{self._name} < {data.decode() if len(data) < 50 else len(data)}")
+
+    def send_eof(self) -> None:
+        self._say(f"{self._name} < eof")
+
+    def pause_reading(self) -> None:
+        self._say(f"{self._name} pause")
+
+    def resume_reading(self) -> None:
+        self._say(f"{self._name} resume")
+
+    def close(self) -> None:
+        self._say(f"{self._name} close")
+
+    def reset(self) -> None:
+        self._say(f"{self._name} reset")
+
+
+class Clock:
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def set(self, seconds: float) -> None:
+        self._stage.patience = seconds
+
+    def clear(self) -> None:
+        self._stage.patience = 0
+
+    def close(self) -> None:
+        self._stage.patience = -1
+
+
+class Chain:
+    """Lets go on what comes, unless it is told to hold it."""
+
+    def __init__(self, stage: Stage, sink: SessionSink) -> None:
+        self._stage = stage
+        self.sink = sink
+        self.holds = stage.holds
+        self.full: set[Direction] = set()
+
+    def new_connection(self) -> None:
+        self._stage.say("chain: new connection")
+        if "connection" not in self.holds:
+            self.sink.proceed()
+
+    def data(self, direction: Direction, data: bytes, eos: bool) -> None:
+        self._stage.say(f"chain: {'up' if direction else 'down'} {data.decode()}{' eos' if eos else ''}")
+        if "data" not in self.holds:
+            self.sink.forward(direction, data, eos)
+
+    def is_full(self, direction: Direction) -> bool:
+        return direction in self.full
+
+    def closed(self, side: Side, peer: Peer) -> None:
+        self._stage.say(f"chain: {'upstream' if side else 'client'} closed by {peer.name.lower()}")
+
+    def finish(self) -> None:
+        self._stage.say("chain: finish")
+
+
+class Attempt:
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def cancel(self) -> None:
+        self._stage.say("cancel")
+
+
+class Stage:
+    """A session's whole world, and its SessionServing."""
+
+    def __init__(self, *nodes: str, plugins: bool = False, holds: tuple[str, ...] = (), configured: bool = True) -> None:
+        self.said: list[str] = []
+        self.patience = 0.0
+        self.counters = StreamCounters()
+        self.holds = holds
+        self.chain: Chain
+        self.over: list[Session] = []
+        upstream = Upstream("u", Nodes(*nodes), "tcp", timeouts=TIMEOUTS, stream_idle=9) if configured else None
+        route = StreamRoute("1", "one", upstream, (BINDING,) if plugins else (), None if configured else "upstream_missing")
+        self.session = Session(self, Port(self, "client"), route)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def take(self) -> list[str]:
+        said, self.said = self.said, []
+        return said
+
+    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: SessionSink, facts: StreamFacts) -> Chain:
+        self.chain = Chain(self, sink)
+        return self.chain
+
+    def connect(self, node: Node, upstream: Upstream, session: Session) -> Attempt:
+        self.say(f"connect {node.host}")
+        return Attempt(self)
+
+    def timer(self, expire: Callable[[], None]) -> Clock:
+        return Clock(self)
+
+    def unix_time_ns(self) -> int:
+        return 1_000
+
+    def session_over(self, session: Session) -> None:
+        self.over.append(session)
+
+    # --- what a test tells
+
+    def start(self, data: bytes = b"") -> list[str]:
+        self.session.start(data)
+        return self.take()
+
+    def open(self) -> Stage:
+        """To the point where both sides are connected."""
+        self.start()
+        self.connected()
+        return self
+
+    def connected(self, name: str = "upstream") -> list[str]:
+        self.session.connected(Port(self, name))
+        return self.take()
+
+    def data(self, side: Side, data: bytes) -> list[str]:
+        self.session.data(side, data)
+        return self.take()
+
+    def eof(self, side: Side) -> list[str]:
+        self.session.eof(side)
+        return self.take()
+
+    def tell(self, event: Callable[..., None], *arguments: object) -> list[str]:
+        event(*arguments)
+        return self.take()
+
+
+def test_bytes_pass_and_the_last_end_closes_both() -> None:
+    stage = Stage("a")
+    assert stage.start() == ["connect a"]
+    assert stage.connected() == []
+    assert stage.data(CLIENT, b"question") == ["upstream < question"]
+    assert stage.data(UPSTREAM, b"answer") == ["client < answer"]
+    assert stage.eof(CLIENT) == ["upstream < eof"]
+    assert stage.data(UPSTREAM, b"more") == ["client < more"]
+    assert stage.eof(UPSTREAM) == ["client close", "upstream close"]
+    assert (stage.patience, stage.over) == (-1, [stage.session])
+    assert stage.session.received == [8, 10]
+
+
+def test_the_upstream_may_end_first() -> None:
+    stage = Stage("a").open()
+    assert stage.eof(UPSTREAM) == ["client < eof"]
+    assert stage.data(CLIENT, b"late") == ["upstream < late"]
+    assert stage.eof(CLIENT) == ["client close", "upstream close"]
+
+
+def test_what_comes_before_the_upstream_is_connected_is_kept_in_order() -> None:
+    stage = Stage("a")
+    assert stage.start(b"hello, ") == ["connect a"]
+    assert stage.data(CLIENT, b"wor") == []
+    assert stage.data(CLIENT, b"ld") == []
+    assert stage.eof(CLIENT) == []
+    assert stage.connected() == ["upstream < hello, world", "upstream < eof"]
+    assert stage.eof(UPSTREAM) == ["client close", "upstream close"]
+
+
+def test_a_client_is_not_read_when_it_sends_too_much_too_early() -> None:
+    stage = Stage("a")
+    stage.start()
+    assert stage.data(CLIENT, b"x" * (HIGH_WATER - 1)) == []
+    assert stage.data(CLIENT, b"y") == ["client pause"]
+    assert stage.connected() == ["upstream < 65536", "client resume"]
+
+
+def test_nodes_that_refuse_are_passed_over_once_each() -> None:
+    stage = Stage("a", "b", "c")
+    assert stage.start(b"x") == ["connect a"]
+    assert stage.tell(stage.session.connect_failed) == ["connect b"]
+    assert stage.tell(stage.session.connect_failed) == ["connect c"]
+    assert stage.tell(stage.session.connect_failed) == ["client reset"]
+    assert (stage.counters.upstream_errors, stage.counters.upstream_retries, stage.counters.aborted) == (3, 2, 1)
+
+
+def test_the_next_node_gets_what_the_client_has_sent() -> None:
+    stage = Stage("a", "b")
+    stage.start(b"x")
+    assert stage.tell(stage.session.connect_failed) == ["connect b"]
+    assert stage.connected() == ["upstream < x"]
+
+
+@pytest.mark.parametrize(("nodes", "configured"), [((), True), (("a",), False)])
+def test_without_an_upstream_the_client_is_reset(nodes: tuple[str, ...], configured: bool) -> None:
+    assert Stage(*nodes, configured=configured).start(b"x") == ["client reset"]
+
+
+@pytest.mark.parametrize("blocked", [CLIENT, UPSTREAM])
+def test_a_side_that_does_not_read_stops_the_other(blocked: Side) -> None:
+    stage = Stage("a").open()
+    source = "upstream" if blocked == CLIENT else "client"
+    assert stage.tell(stage.session.blocked, blocked) == [f"{source} pause"]
+    assert stage.patience == TIMEOUTS.send
+    assert stage.tell(stage.session.writable, blocked) == [f"{source} resume"]
+    assert stage.patience == 9
+
+
+def test_a_side_that_has_ended_is_neither_paused_nor_resumed() -> None:
+    stage = Stage("a").open()
+    stage.eof(CLIENT)
+    assert stage.tell(stage.session.blocked, UPSTREAM) == []
+    assert stage.tell(stage.session.writable, UPSTREAM) == []
+
+
+@pytest.mark.parametrize("side", [CLIENT, UPSTREAM])
+def test_a_reset_is_passed_on(side: Side) -> None:
+    stage = Stage("a").open()
+    assert stage.tell(stage.session.lost, side, True) == ["client reset", "upstream reset"]
+    assert stage.counters.resets == 1
+
+
+def test_a_lost_connection_that_was_no_reset_ends_the_session() -> None:
+    stage = Stage("a").open()
+    assert stage.tell(stage.session.lost, UPSTREAM, False) == ["client close", "upstream close"]
+
+
+def test_a_client_that_leaves_while_it_is_connected() -> None:
+    stage = Stage("a")
+    stage.start()
+    assert stage.tell(stage.session.lost, CLIENT, True) == ["cancel", "client reset"]
+    assert stage.connected() == ["upstream reset"]
+    assert stage.tell(stage.session.connect_failed) == []
+
+
+def test_the_connect_timeout_alone_counts_while_connecting() -> None:
+    stage = Stage("a")
+    stage.start()
+    assert stage.patience == 0
+    stage.data(CLIENT, b"x")
+    assert stage.patience == 0
+    stage.connected()
+    assert stage.patience == 9
+
+
+def test_time_is_up() -> None:
+    stage = Stage("a").open()
+    assert stage.tell(stage.session.expired) == ["client close", "upstream close"]
+    assert stage.counters.timeouts == 1
+
+
+def test_a_stop_cuts() -> None:
+    stage = Stage("a").open()
+    assert stage.tell(stage.session.stop) == ["client reset", "upstream reset"]
+
+
+def test_nothing_happens_after_the_end() -> None:
+    stage = Stage("a").open()
+    stage.tell(stage.session.stop)
+    session = stage.session
+    for event in (session.expired, session.stop, session.close, session.abort, session.connect_failed):
+        assert stage.tell(event) == []
+    for side in (CLIENT, UPSTREAM):
+        assert stage.data(side, b"x") == []
+        assert stage.eof(side) == []
+        assert stage.tell(session.lost, side, True) == []
+        assert stage.tell(session.blocked, side) == []
+        assert stage.tell(session.writable, side) == []
+        assert stage.tell(session.forward, side, b"x", True) == []
+    assert len(stage.over) == 1
+
+
+# --- with plugins
+
+
+def test_plugins_see_everything_in_order() -> None:
+    stage = Stage("a", plugins=True)
+    assert stage.start(b"x") == ["chain: new connection", "connect a", "chain: down x"]
+    assert stage.connected() == ["upstream < x"]
+    assert stage.data(UPSTREAM, b"y") == ["chain: up y", "client < y"]
+    assert stage.eof(UPSTREAM) == ["chain: up  eos", "client < eof"]
+    assert stage.eof(CLIENT) == [
+        *("chain: down  eos", "client close", "upstream close"),
+        *("chain: upstream closed by remote", "chain: client closed by local", "chain: finish"),
+    ]
+
+
+def test_no_upstream_is_asked_for_a_connection_that_plugins_hold() -> None:
+    stage = Stage("a", plugins=True, holds=("connection",))
+    assert stage.start() == ["chain: new connection"]
+    assert stage.patience == 9
+    assert stage.tell(stage.session.proceed) == ["connect a"]
+
+
+@pytest.mark.parametrize("direction", [CLIENT, UPSTREAM])
+def test_a_plugin_that_holds_as_much_as_it_may_stops_reading(direction: Direction) -> None:
+    stage = Stage("a", plugins=True, holds=("data",)).open()
+    source = "upstream" if direction else "client"
+    stage.chain.full.add(direction)
+    assert stage.data(direction, b"x")[1:] == [f"{source} pause"]
+    stage.chain.full.clear()
+    assert stage.tell(stage.session.regulate, direction) == [f"{source} resume"]
+
+
+def test_a_plugin_closes() -> None:
+    stage = Stage("a", plugins=True).open()
+    assert stage.tell(stage.session.close) == [
+        *("client close", "upstream close"),
+        *("chain: client closed by local", "chain: upstream closed by local", "chain: finish"),
+    ]
+
+
+def test_a_plugin_fails_before_there_is_an_upstream() -> None:
+    stage = Stage("a", plugins=True, holds=("connection",))
+    stage.start()
+    assert stage.tell(stage.session.abort) == ["client reset", "chain: client closed by local", "chain: finish"]
+    assert stage.counters.aborted == 1
+
+
+def test_an_end_that_a_plugin_holds_waits_for_it() -> None:
+    stage = Stage("a", plugins=True, holds=("data",)).open()
+    stage.data(UPSTREAM, b"last words")
+    stage.eof(UPSTREAM)
+    # TLS upstreams cannot end on one side: the connection is gone with its end.
+    assert stage.tell(stage.session.lost, UPSTREAM, False) == []
+    assert stage.tell(stage.session.forward, UPSTREAM, b"last words", True)[:2] == ["client < last words", "client close"]
+
+
+def test_what_plugins_may_ask() -> None:
+    assert Stage("a").session.upstream_address is None
+    stage = Stage("a", plugins=True)
+    facts = stage.session
+    stage.start(b"abc")
+    assert facts.upstream_address == ("a", 80)
+    assert (facts.client_address, facts.local_address, facts.connection_id) == (("192.0.2.7", 50000), ("10.0.0.1", 9100), 3)
+    assert (facts.request_bytes, facts.response_bytes, facts.route_name, facts.protocol) == (3, 0, "one", "")
+    assert (facts.requested_server_name, facts.start_time_ns) == (b"db.test", 1_000)
