@@ -19,10 +19,13 @@ ALLOW = "--allow-private-module-sources"
 
 def is_public(address: str) -> bool:
     found = ip_address(address.partition("%")[0])
-    inner: list[IPv4Address | IPv6Address] = [found]
-    if isinstance(found, IPv6Address):
-        inner += _embedded(found)
-    return all(one.is_global and not one.is_multicast for one in inner)
+    if isinstance(found, IPv4Address):
+        return found.is_global and not found.is_multicast
+    inner = _embedded(found)
+    if inner:
+        return all(one.is_global and not one.is_multicast for one in inner)
+    # What is reserved or site-local counts as global in the library, and may mean this host or its site.
+    return found.is_global and not (found.is_multicast or found.is_site_local or found.is_reserved)
 
 
 def _embedded(address: IPv6Address) -> list[IPv4Address]:

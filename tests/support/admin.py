@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from control_plane.app import create_app
 from control_plane.sandbox.sandbox import Sandbox
+from control_plane.sources.sources import Sources
 from shared.store.contract import ConfigStore
 
 KEY = "test-admin-key"
@@ -66,9 +67,10 @@ async def admin(
     clock: Callable[[], float] = time.time,
     collect_seconds: float = 600.0,
     sandbox: Sandbox | None = None,
+    sources: Sources | None = None,
 ) -> AsyncIterator[Admin]:
     tried_in = sandbox or shared_sandbox()
-    app = create_app(store, keys=[KEY], clock=clock, collect_seconds=collect_seconds, sandbox=tried_in)
+    app = create_app(store, keys=[KEY], clock=clock, collect_seconds=collect_seconds, sandbox=tried_in, sources=sources)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
