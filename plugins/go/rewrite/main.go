@@ -115,7 +115,9 @@ func (s *stream) body(buffer proxywasm.Buffer, replacements []replacement, size 
 		after = bytes.ReplaceAll(after, []byte(r.Find), []byte(r.With))
 	}
 	if !bytes.Equal(after, before) {
-		proxywasm.ReplaceBytes(buffer, 0, size, after)
+		if err := proxywasm.ReplaceBytes(buffer, 0, size, after); err != nil {
+			proxywasm.Logf(proxywasm.Error, "rewrite: a body of %d bytes stays as it was: %v", size, err)
+		}
 	}
 	return proxywasm.Continue
 }

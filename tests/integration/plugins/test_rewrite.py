@@ -73,6 +73,14 @@ def test_a_long_body(plugin: Plugin) -> None:
         assert stream.response.body == b"https://example.com " * 50_000
 
 
+def test_a_body_that_would_become_too_long_stays_as_it_was(plugin: Plugin) -> None:
+    """The limit is 1 MiB, before and after."""
+    body = b"http://inner.test " * 58_000
+    stream = plugin.request(response=Response(200, HTML, body))
+    assert stream.response.body == body
+    assert plugin.messages[-1] == "rewrite: a body of 1044000 bytes stays as it was: internal failure"
+
+
 def test_without_rules_nothing_changes(plugin: Plugin) -> None:
     idle = plugin.sibling("{}")
     stream = idle.request("POST", "/", body="colour", response=Response(200, HTML, b"http://inner.test"))
