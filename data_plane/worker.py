@@ -31,6 +31,7 @@ from data_plane.settings import Settings
 from data_plane.tcp.addresses import StreamListener
 from data_plane.tcp.listener import StreamGateway, serve_streams
 from shared.log import configure_logging
+from shared.proxy_wasm.code_cache import CodeCacheError
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.foreign.registry import installed
 from shared.proxy_wasm.state.directory import HostStateError, memory_directory
@@ -99,6 +100,16 @@ def open_state(store: str) -> HostState | None:
         return None
 
 
+def open_engine() -> Engine:
+    """Compiled plugins outlive the worker, in the user's cache."""
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Engine(Path(cache).absolute() / "waspgate" / "code")
+    except (CodeCacheError, RuntimeError) as error:
+        log.warning("compiled plugins are not kept, every start compiles them", reason=str(error))
+        return Engine()
+
+
 class Worker:
     """The parts, wired."""
 
@@ -108,7 +119,7 @@ class Worker:
         self._started_at = time.time()
         state = open_state(settings.store)
         self._store: ConfigStore = open_store(settings.store)
-        self._engine = Engine()
+        self._engine = open_engine()
         self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, state, foreign=installed())
         self.gateway = Gateway(loop, self._runtime)
         self.streams = StreamGateway(self.gateway, self._runtime)

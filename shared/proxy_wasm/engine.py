@@ -6,7 +6,10 @@ thread cuts it after its CPU time; when it has, every instance's deadline is mov
 
 from __future__ import annotations
 
+import platform
 import weakref
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import wasmtime
@@ -16,6 +19,7 @@ from shared.proxy_wasm.abi import AbiVersion
 from shared.proxy_wasm.binary import CorruptModule, parse
 from shared.proxy_wasm.calls import RAW_CALL
 from shared.proxy_wasm.capabilities import denied
+from shared.proxy_wasm.code_cache import CodeCache
 from shared.proxy_wasm.core_build import ensure_core
 from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.inspect import inspect
@@ -26,12 +30,15 @@ from shared.proxy_wasm.watchdog import Watchdog
 
 # Deep recursion is a trap in under a millisecond with this stack; wasmtime's own default.
 MAX_WASM_STACK = 512 * 1024
+# What compiled code is for, beside the settings below, which wasmtime compares.
+_COMPILER = f"wasmtime {version('wasmtime')} {platform.machine()}"
 
 
 class Engine:
     """One for each process: the compiler, the compiled core and the watchdog.
 
-    `cache_directory` keeps compiled code across processes. `raw` False takes the public call path.
+    `cache_directory` keeps compiled code across processes (CodeCacheError when it cannot). `raw` False takes the public call
+    path.
     """
 
     def __init__(self, cache_directory: Path | None = None, *, raw: bool = True) -> None:
@@ -44,11 +51,10 @@ class Engine:
             setattr(config, feature, False)
         # Addresses in the core's memory are kept in Python: it must stay where it is when it grows.
         config.memory_may_move = False
-        if cache_directory is not None:
-            config.cache = str(_cache_configuration(cache_directory))
         self.raw = raw and RAW_CALL is not None
         self._engine = wasmtime.Engine(config)
-        self._core = wasmtime.Module(self._engine, ensure_core().read_bytes())
+        self._cache = None if cache_directory is None else CodeCache(cache_directory, _COMPILER)
+        self._core = self._module(ensure_core().read_bytes())
         self.watchdog = Watchdog(self._engine.increment_epoch)
         self._instances: weakref.WeakSet[Instance] = weakref.WeakSet()
 
@@ -68,20 +74,34 @@ class Engine:
         binary = parse(data)
         try:
             exposed, start = expose_start(data, [export.name for export in binary.exports])
-            module = wasmtime.Module(self._engine, exposed)
+            module = self._module(exposed)
         except wasmtime.WasmtimeError as error:
             raise CorruptModule(f"not a valid Wasm module: {first_line(error)}") from None
-        version = next(version for version in AbiVersion if str(version) == report.abi_version)
+        abi = next(abi for abi in AbiVersion if str(abi) == report.abi_version)
         functions = {export.name: export.type for export in binary.exports if export.kind == "func"}
         refused = denied(capabilities)
-        links = link.callback_links(functions, version, refused)
+        links = link.callback_links(functions, abi, refused)
         wanted = [link.FunctionImport(item.module, item.name, item.type) for item in binary.imports]
         try:
             jump = link.trampolines(wanted, [export.name for export in self._core.exports], refused)
         except link.LinkError as error:
             raise EngineError(str(error)) from None
-        entries, glue = (wasmtime.Module(self._engine, text) for text in (jump.wat, link.glue(links, report.allocator)))
-        return GuestModule(module, version, functions, report.allocator, start, jump, entries, links, glue)
+        entries, glue = (
+            self._module(bytes(wasmtime.wat2wasm(text))) for text in (jump.wat, link.glue(links, report.allocator))
+        )
+        return GuestModule(module, abi, functions, report.allocator, start, jump, entries, links, glue)
+
+    def _module(self, wasm: bytes) -> wasmtime.Module:
+        """Compiled, or as it was compiled before. Raises WasmtimeError."""
+        code = None if self._cache is None else self._cache.get(wasm)
+        if code is not None:
+            # wasmtime itself refuses what another version or another kind of processor has made.
+            with suppress(wasmtime.WasmtimeError):
+                return wasmtime.Module.deserialize(self._engine, code)
+        module = wasmtime.Module(self._engine, wasm)
+        if self._cache is not None:
+            self._cache.put(wasm, bytes(module.serialize()))
+        return module
 
     def instantiate(
         self, guest: GuestModule, host: HostPort, memory_bytes: int, transcript: Transcript | None = None
@@ -102,11 +122,3 @@ class Engine:
     def _arm_all(self) -> None:
         for instance in self._instances:
             instance.arm()
-
-
-def _cache_configuration(directory: Path) -> Path:
-    """wasmtime takes its cache's settings from a file only."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "cache.toml"
-    path.write_text(f'[cache]\ndirectory = "{(directory / "modules").resolve()}"\n')
-    return path

@@ -22,7 +22,7 @@ from shutil import which
 
 import pytest
 
-from tests.support.command import DEADLINE_SECONDS, NO_PAGES, ROOT, free_port, wait_until
+from tests.support.command import APART, DEADLINE_SECONDS, ROOT, free_port, wait_until
 from tests.support.etcd import binary
 
 MARK = "--- end of output"
@@ -166,7 +166,7 @@ def shell(tmp_path: Path, ports: Ports) -> Iterator[Shell]:
         "PYTHONPATH": str(ROOT),
         "WASPGATE_LISTEN": ports.address("9080"),
         "WASPGATE_ADMIN": ports.address("9180"),
-        **NO_PAGES,
+        **APART,
     }
     shell = Shell(tmp_path, environment)
     yield shell

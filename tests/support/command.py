@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Starting Python twice on a busy machine takes seconds; this is the point where waiting longer is useless.
 DEADLINE_SECONDS = 30.0
-NO_PAGES = {"WASPGATE_PROMETHEUS": "", "WASPGATE_CONTROL": ""}
+# No pages on ports that tests would fight over, and nothing in the user's cache.
+APART = {"WASPGATE_PROMETHEUS": "", "WASPGATE_CONTROL": "", "XDG_CACHE_HOME": str(ROOT / ".build" / "cache")}
 
 
 def free_port() -> int:
@@ -115,7 +116,6 @@ def run(arguments: Sequence[str], folder: Path, **environment: str) -> subproces
 
 
 def command_environment(folder: Path, environment: dict[str, str]) -> dict[str, str]:
-    """Nothing of the caller's settings, the source checkout importable whether or not it is installed, and no pages on ports
-    that tests would fight over."""
+    """Nothing of the caller's settings, and the source checkout importable whether or not it is installed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WASPGATE_")}
-    return {**inherited, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), **NO_PAGES, **environment}
+    return {**inherited, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), **APART, **environment}

@@ -20,7 +20,7 @@ import pytest
 
 from shared.keys import resource_key
 from shared.store.url import open_store
-from tests.support.command import NO_PAGES, ROOT, free_port, wait_until
+from tests.support.command import APART, ROOT, free_port, wait_until
 from tests.support.gateway import HOST, UpstreamSide, answering, ok, upstream
 from tests.support.raw_http import RawClient, client, took
 
@@ -41,7 +41,7 @@ class DataPlane:
     def __init__(
         self, folder: Path, *options: str, store: str | None = None, files: int | None = None, serves: int | None = None
     ) -> None:
-        environment = {**os.environ, **NO_PAGES}
+        environment = {**os.environ, **APART}
         self.port = free_port()
         self.store = store or f"sqlite://{folder}/config.db"
         if serves is not None:

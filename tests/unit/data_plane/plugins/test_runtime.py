@@ -322,4 +322,4 @@ def test_a_worker_that_ends_lets_every_context_know(tmp_path: Path) -> None:
     worker.runtime.close()
     assert worker.take() == ["p done 1", "p delete 1", "q done 1", "q delete 1"]
     assert worker.loop.waiting == 0
-    assert list((tmp_path / "modules").rglob("*")), "compiled code is kept for the next process"
+    assert list(tmp_path.glob("*.code")), "compiled code is kept for the next process"
