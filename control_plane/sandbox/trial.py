@@ -14,6 +14,7 @@ from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.binary import ModuleError
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, VmFailed
+from shared.proxy_wasm.foreign.registry import ForeignFunctions, installed
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.limits import Limits
 from shared.proxy_wasm.outcome import Outcome
@@ -54,6 +55,8 @@ class Trials:
 
     def __init__(self) -> None:
         self._engine = Engine()
+        # Those that workers on this host would have.
+        self._foreign = ForeignFunctions(installed())
         self._modules: OrderedDict[object, GuestModule] = OrderedDict()
 
     def run(self, job: Job, data: bytes = b"") -> Refusal | None:
@@ -62,7 +65,7 @@ class Trials:
         try:
             module = self._module(job, data)
             alone = Alone()
-            vm = PluginVM(self._engine, module, _settings(job), listener, alone, callouts=alone)
+            vm = PluginVM(self._engine, module, self._settings(job), listener, alone, callouts=alone)
         except (ModuleError, EngineError, VmFailed) as error:
             return Refusal("start", str(error), tuple(listener.lines))
         try:
@@ -89,6 +92,10 @@ class Trials:
         self._modules.move_to_end(key)
         return module
 
+    def _settings(self, job: Job) -> VmSettings:
+        limits = Limits(**job.limits)
+        return VmSettings(job.plugin, limits, job.vm_configuration, job.environment, foreign=self._foreign)
+
 
 def _configured(vm: PluginVM, listener: Listener, index: int | None, configuration: bytes) -> Refusal | None:
     stage: Stage = "vm_start"
@@ -103,7 +110,3 @@ def _configured(vm: PluginVM, listener: Listener, index: int | None, configurati
     except (PluginRefused, VmFailed, OverflowError) as error:
         return Refusal(stage, str(error), tuple(listener.lines), index)
     return None
-
-
-def _settings(job: Job) -> VmSettings:
-    return VmSettings(job.plugin, Limits(**job.limits), job.vm_configuration, job.environment)

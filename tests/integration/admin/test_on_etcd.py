@@ -8,7 +8,9 @@ from pathlib import Path
 from shared.store.url import open_store
 from tests.support.admin import NODES, admin
 from tests.support.etcd import running_etcd
-from tests.support.guests import assemble
+from tests.support.guests import GUEST, assemble
+
+OTHER = assemble(GUEST.replace("1024", "2048"))
 
 
 async def test_two_control_planes_on_etcd(tmp_path: Path) -> None:
@@ -30,6 +32,12 @@ async def test_two_control_planes_on_etcd(tmp_path: Path) -> None:
         await asyncio.gather(*patches)
         labels = (await api.ok("GET", "/upstreams/u"))["value"]["labels"]
         assert set(labels) == {f"l{n}" for n in range(20)}
+
+        await other.upload("p", OTHER)
+        assert (await api.ok("POST", "/wasm_plugins/p/rollback"))["version"] == 1
+        await api.ok("PATCH", "/routes/1/plugins/p/conf", "y")
+        versions = (await other.ok("GET", "/wasm_plugins/p/versions"))["list"]
+        assert [(version["version"], version["active"]) for version in versions] == [(2, False), (1, True)]
 
         posts = await asyncio.gather(*((api, other)[n % 2].ok("POST", "/upstreams", NODES) for n in range(10)))
         assert len({post["key"] for post in posts}) == 10
