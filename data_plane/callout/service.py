@@ -1,7 +1,7 @@
 """The calls of all plugins of a worker, and of one plugin: who may be called, over which connections.
 
-The law: plain HTTP calls share the connections of the gateway's own upstreams; those over TLS have a pool of their own. What
-cannot be called is said in the status of the host call, everything later in its callback.
+The law: plain HTTP calls share the connections of the gateway's own upstreams; those over TLS and those of gRPC have pools of
+their own. What cannot be called is said in the status of the host call, everything later in its callback.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from collections.abc import Callable
 
 import structlog
 
+from data_plane.callout.grpc_call import GrpcCall
+from data_plane.callout.grpc_message import BadGrpcCall, request_fields
+from data_plane.callout.grpc_service import GrpcService, NotAGrpcService, parse_grpc_service
+from data_plane.callout.h2_pool import H2Pool
 from data_plane.callout.http_call import HttpCall
 from data_plane.callout.http_message import Asked, BadCall, compose, read_fields
 from data_plane.callout.target import Target, TargetError, find_target
@@ -54,6 +58,7 @@ class CalloutService:
         self._plain = CallServing(gateway, gateway.pool)
         self._tls_pool: TlsPool | None = None
         self._secure: CallServing | None = None
+        self._h2_pools: dict[bool, H2Pool] = {}
 
     def callouts(self, plugin: WasmPlugin, failed: Failed) -> PluginCallouts:
         return PluginCallouts(self, plugin, failed)
@@ -66,9 +71,18 @@ class CalloutService:
             self._secure = CallServing(self.gateway, self._tls_pool)
         return self._secure
 
+    def h2_pool(self, tls: bool) -> H2Pool:
+        pool = self._h2_pools.get(tls)
+        if pool is None:
+            context = TlsContext(lambda: self._tls("h2")) if tls else None
+            pool = self._h2_pools[tls] = H2Pool(self.loop, context)
+        return pool
+
     async def close(self) -> None:
         if self._tls_pool is not None:
             await self._tls_pool.close()
+        for pool in self._h2_pools.values():
+            await pool.close()
 
 
 class PluginCallouts:
@@ -104,4 +118,41 @@ class PluginCallouts:
         return find_target(name, find, asked.scheme, host, port_needed=not self.holds_requests)
 
     def grpc(self, call: PendingCall, request: GrpcRequest) -> tuple[Status, GrpcHandle | None]:
-        return Status.UNIMPLEMENTED, None
+        service = self._service
+        try:
+            to, target = self._grpc_target(request.upstream)
+        except (NotAGrpcService, TargetError) as error:
+            self._log.debug("gRPC call refused", reason=str(error))
+            return Status.PARSE_FAILURE, None
+        seconds = request.timeout_ms / 1000 or to.seconds
+        scheme = b"https" if target.tls else b"http"
+        metadata = request.metadata + to.metadata
+        try:
+            fields = request_fields(scheme, request.service, request.method, seconds, metadata)
+        except BadGrpcCall as error:
+            self._log.debug("gRPC call refused", reason=str(error))
+            return Status.INTERNAL_FAILURE, None
+        upstream = target.upstream
+        named = to.authority or (upstream.upstream_host if upstream.pass_host == "rewrite" else target.authority)
+        grpc_call = GrpcCall(
+            service.loop,
+            service.h2_pool(target.tls),
+            call,
+            upstream,
+            lambda node: [(b":authority", named or node.authority), *fields],
+            request.message,
+            self._limit,
+            self._failed,
+        )
+        watch(call.stream)
+        grpc_call.begin(seconds)
+        return Status.OK, grpc_call
+
+    def _grpc_target(self, name: bytes) -> tuple[GrpcService, Target]:
+        """A name or an address; else Envoy's message, which names one. Raises NotAGrpcService, TargetError."""
+        find = self._service.gateway.snapshot.find_upstream
+        try:
+            return GrpcService(name), find_target(name, find, "grpc")
+        except TargetError:
+            to = parse_grpc_service(name)
+            return to, find_target(to.target, find, "grpc")

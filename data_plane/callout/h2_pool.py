@@ -1,0 +1,103 @@
+"""The HTTP/2 connections of one worker to the upstreams of gRPC calls.
+
+The law: calls to one node share a connection as long as it takes more streams; those that come while it is being opened wait
+for it. Over TLS a server that does not choose `h2` is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol
+
+from data_plane.callout.h2_connection import UpstreamH2Connection
+from data_plane.callout.tls import TlsContext, server_name_of
+from data_plane.config.snapshot import Node
+
+
+class H2Waiter(Protocol):
+    def h2_ready(self, conn: UpstreamH2Connection) -> None: ...
+
+    def h2_failed(self, kind: str) -> None: ...
+
+
+class H2Pool:
+    """`context` None: in the clear, the peer being known to speak HTTP/2 (RFC 9113 3.3)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: TlsContext | None) -> None:
+        self._loop = loop
+        self._context = context
+        self._open: dict[bytes, list[UpstreamH2Connection]] = {}
+        self._waiting: dict[bytes, list[H2Waiter]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask(self, node: Node, seconds: float, waiter: H2Waiter) -> None:
+        """A connection that takes a stream: at once if there is one, else when it is open."""
+        key = node.authority
+        for conn in self._open.get(key, ()):
+            if conn.takes_more():
+                waiter.h2_ready(conn)
+                return
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(waiter)
+            return
+        self._waiting[key] = [waiter]
+        self._connect(node, seconds)
+
+    def _connect(self, node: Node, seconds: float) -> None:
+        task = self._loop.create_task(self._connected(node, seconds))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self, node: Node, seconds: float) -> None:
+        key, failure, conn = node.authority, "upstream_connect_failed", None
+        try:
+            async with asyncio.timeout(seconds):
+                conn = await self._new(node)
+        except TimeoutError:
+            failure = "upstream_connect_timeout"
+        # A name that cannot even be asked for is a UnicodeError.
+        except (OSError, UnicodeError):
+            pass
+        waiting = self._waiting.pop(key, [])
+        if conn is None:
+            for waiter in waiting:
+                waiter.h2_failed(failure)
+            return
+        self._open.setdefault(key, []).append(conn)
+        while waiting and conn.takes_more():
+            waiting.pop(0).h2_ready(conn)
+        if waiting:
+            self._waiting[key] = waiting + self._waiting.get(key, [])
+            self._connect(node, seconds)
+
+    async def _new(self, node: Node) -> UpstreamH2Connection | None:
+        """None when the server does not speak HTTP/2."""
+        key = node.authority
+        context: ssl.SSLContext | None = None if self._context is None else await self._context.get()
+        transport, conn = await self._loop.create_connection(
+            lambda: UpstreamH2Connection(self._loop, lambda closed: self._forget(key, closed)),
+            node.host,
+            node.port,
+            ssl=context,
+            server_hostname=None if context is None else server_name_of(node),
+        )
+        if context is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+            transport.abort()
+            return None
+        return conn
+
+    def _forget(self, key: bytes, conn: UpstreamH2Connection) -> None:
+        conns = self._open.get(key, [])
+        if conn in conns:
+            conns.remove(conn)
+            if not conns:
+                del self._open[key]
+
+    async def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for conn in [conn for conns in self._open.values() for conn in conns]:
+            conn.close()
