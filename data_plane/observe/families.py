@@ -39,6 +39,14 @@ FAMILIES: Final = {
     "waspgate_config_revision": Family("gauge", "The store's revision that a worker serves."),
     "waspgate_connections_total": Family("counter", "Connections that clients made."),
     "waspgate_http_responses_total": Family("counter", "Responses to clients, by the class of their status."),
+    "waspgate_stream_aborts_total": Family("counter", "TCP sessions ended by a failed plugin or no upstream."),
+    "waspgate_stream_bytes_total": Family("counter", "Bytes of TCP sessions that ended, from clients (ingress) and to them."),
+    "waspgate_stream_refusals_total": Family("counter", "TCP connections without a route or TLS, or too many."),
+    "waspgate_stream_resets_total": Family("counter", "TCP sessions that one side reset."),
+    "waspgate_stream_sessions_total": Family("counter", "TCP sessions."),
+    "waspgate_stream_timeouts_total": Family("counter", "TCP sessions that were idle or unread for too long."),
+    "waspgate_stream_upstream_errors_total": Family("counter", "Connections to upstreams of TCP sessions that failed."),
+    "waspgate_stream_upstream_retries_total": Family("counter", "TCP sessions that tried another server."),
     "waspgate_upstream_errors_total": Family("counter", "Requests that no upstream answered in time and in order."),
     "waspgate_upstream_retries_total": Family("counter", "Requests that were sent to an upstream once more."),
     "waspgate_wasm_callback_cpu_seconds_total": Family(
@@ -64,6 +72,19 @@ OF_A_WORKER: Final = {
     "upstream_errors": "waspgate_upstream_errors_total",
     "upstream_retries": "waspgate_upstream_retries_total",
     **{f"responses_{digit}xx": f'waspgate_http_responses_total{{class="{digit}xx"}}' for digit in range(1, 6)},
+}
+
+# StreamCounters.statistics() -> sample.
+OF_STREAMS: Final = {
+    "stream_sessions": "waspgate_stream_sessions_total",
+    "stream_refused": "waspgate_stream_refusals_total",
+    "stream_aborted": "waspgate_stream_aborts_total",
+    "stream_resets": "waspgate_stream_resets_total",
+    "stream_timeouts": "waspgate_stream_timeouts_total",
+    "stream_upstream_errors": "waspgate_stream_upstream_errors_total",
+    "stream_upstream_retries": "waspgate_stream_upstream_retries_total",
+    "stream_bytes_received": 'waspgate_stream_bytes_total{type="ingress"}',
+    "stream_bytes_sent": 'waspgate_stream_bytes_total{type="egress"}',
 }
 
 COUNTERS_OF_A_PLUGIN: Final[dict[str, CounterOfPlugin]] = {

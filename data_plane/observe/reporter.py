@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from data_plane.observe.counters import Counters
-from data_plane.observe.families import OF_A_WORKER, counters_of
+from data_plane.observe.families import OF_A_WORKER, OF_STREAMS, counters_of
 from data_plane.observe.status import WorkerStatus
+from data_plane.observe.stream_counters import StreamCounters
 from shared.proxy_wasm.state.host_state import TEND_SECONDS, HostState
 from shared.proxy_wasm.state.metric_table import MetricKind
 
@@ -21,11 +22,16 @@ class Reporter:
     """`status` is asked each time; `close` before the state is closed."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, state: HostState, counters: Counters, status: Callable[[], WorkerStatus]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        state: HostState,
+        requests: Counters,
+        streams: StreamCounters,
+        status: Callable[[], WorkerStatus],
     ) -> None:
         self._loop = loop
         self._state = state
-        self._counters = counters
+        self._counted = ((OF_A_WORKER, requests), (OF_STREAMS, streams))
         self._status = status
         self._publishing = loop.call_soon(self._publish)
 
@@ -41,8 +47,9 @@ class Reporter:
         self._publishing = self._loop.call_later(TEND_SECONDS, self._publish)
 
     def _count(self, status: WorkerStatus) -> None:
-        for name, value in self._counters.statistics().items():
-            self._set(OF_A_WORKER[name], value)
+        for samples, counters in self._counted:
+            for name, value in counters.statistics().items():
+                self._set(samples[name], value)
         for plugin in status.plugins:
             for sample, number in counters_of(plugin):
                 self._set(sample, number)

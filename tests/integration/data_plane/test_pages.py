@@ -1,0 +1,133 @@
+"""The observer over real sockets: what comes in is bounded, what goes out is HTTP, and a taken port costs a page only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from data_plane.observe import server as page_server
+from data_plane.observe.observer import METRICS_PATH, Pages
+from data_plane.observe.server import Page, PageServer, text
+from tests.integration.data_plane.test_processes import data_plane
+from tests.support.command import wait_until
+from tests.support.gateway import HOST, answering, ok, upstream
+
+
+def echo(path: str) -> Page:
+    if path == "/broken":
+        raise RuntimeError("secret")
+    return text(200, f"this is {path}")
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[int]:
+    listener = socket.create_server((HOST, 0))
+    server = await PageServer(echo).start(listener)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def ask(port: int, request: bytes) -> bytes:
+    """The whole answer, to the end of the connection."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(request)
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_pages_are_http() -> None:
+    async with serving() as port:
+        body = b"this is /a b\n"
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n" % len(body)
+        head += b"Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+        assert await ask(port, b"GET /a%20b?x=y HTTP/1.1\r\nHost: a\r\n\r\n") == head + body
+        assert await ask(port, b"HEAD /a%20b HTTP/1.0\r\n\r\n") == head
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"POST / HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET http://a/ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+        (b"\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 5000 + b"\r\n", b"400"),
+        (b"GET /broken HTTP/1.1\r\n\r\n", b"500"),
+    ],
+)
+async def test_what_is_no_request_for_a_page(request_: bytes, status: bytes) -> None:
+    async with serving() as port:
+        answer = await ask(port, request_)
+        assert answer.split(b" ")[:2] == [b"HTTP/1.1", status]
+        assert b"secret" not in answer
+        assert (await ask(port, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_client_that_says_nothing_or_half_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "HEAD_SECONDS", 0.05)
+    async with serving() as port:
+        assert await ask(port, b"") == b""
+        assert await ask(port, b"GET / HTT") == b""
+
+
+async def test_more_clients_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "MOST_CONNECTIONS", 1)
+    async with serving() as port:
+        _, idle = await asyncio.open_connection(HOST, port)
+        assert (await ask(port, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+        idle.close()
+
+
+def test_a_state_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("no directory")
+    pages = Pages(tmp_path / "state")
+    assert (pages.prometheus(METRICS_PATH).status, pages.control("/v1/workers").status) == (503, 503)
+    assert "state: " in json.loads(pages.control("/v1/workers").body)["error_msg"]
+    (tmp_path / "state").unlink()
+    assert pages.prometheus(METRICS_PATH).status == 200
+    pages.close()
+
+
+def test_a_taken_port_costs_a_page_and_no_traffic(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken, upstream(answering(ok())) as server:
+        address = f"{HOST}:{taken.getsockname()[1]}"
+        options = ("--prometheus", address, "--control", f"{HOST}:0")
+        with data_plane(tmp_path, *options, serves=server.port) as gateway:
+            gateway.ready(1)
+            assert gateway.status() == 200
+            said = f"cannot listen on {address} (--prometheus): Address already in use; going on without that page"
+            assert len(gateway.events(said)) == 1
+            (started,) = gateway.events("data plane is starting")
+            assert "prometheus" not in started
+
+            def ready() -> bool:
+                connection = HTTPConnection(str(started["control"]), timeout=10)
+                connection.request("GET", "/status/ready")
+                answer = connection.getresponse()
+                answer.read()
+                connection.close()
+                return answer.status == 200
+
+            wait_until(ready, "the worker has reported")
+
+
+def test_without_pages_there_is_no_observer(tmp_path: Path) -> None:
+    with data_plane(tmp_path, "--prometheus", "", "--control", "") as gateway:
+        wait_until(lambda: bool(gateway.events("data plane is starting")), "it is starting")
+        wait_until(lambda: len(gateway.workers()) == 1, "its worker is there")
+        (started,) = gateway.events("data plane is starting")
+        assert not {"prometheus", "control"} & started.keys()
