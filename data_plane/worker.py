@@ -23,7 +23,6 @@ import uvloop
 from data_plane.callout.service import CalloutService
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
-from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
 from data_plane.observe.reporter import Reporter
 from data_plane.observe.status import WorkerStatus
@@ -66,7 +65,7 @@ async def _run(settings: Settings, listener: socket.socket, number: int, streams
         worker = Worker(loop, settings, number)
         stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
-        servers = [await serve(worker.gateway, listener, worker.connection)]
+        servers = [await serve(worker.gateway, listener)]
         servers += [await serve_streams(worker.streams, opened, sniffs) for opened, sniffs in streams]
         following = asyncio.create_task(worker.follow(), name="configuration")
         stopping = asyncio.create_task(stop.wait(), name="signal")
@@ -128,7 +127,9 @@ class Worker:
         self._runtime.calls = self.callouts
 
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve)
-        self._reporter = None if state is None else Reporter(loop, state, self.gateway.counters, self._status)
+        self._reporter = (
+            None if state is None else Reporter(loop, state, self.gateway.counters, self.streams.counters, self._status)
+        )
 
     async def follow(self) -> None:
         """Keep the snapshot up to date; never returns."""
