@@ -9,6 +9,7 @@ import pytest
 import wasmtime
 
 from control_plane.cli.settings import Settings
+from data_plane.observe.families import FAMILIES
 from shared.proxy_wasm.abi import CALLBACKS, HOST_FUNCTIONS
 from shared.proxy_wasm.core_build import ensure_core
 from shared.proxy_wasm.limits import Limits
@@ -61,6 +62,11 @@ def test_the_limits_and_their_defaults() -> None:
     reference = (ROOT / "docs/admin-api.md").read_text()
     for name, value in defaults.model_dump().items():
         assert f"`{name}` {'none' if value is None else value}" in reference, name
+
+
+def test_the_metrics_are_those_of_the_page() -> None:
+    table = [row for row in rows((ROOT / "docs/operations.md").read_text(), 3) if row[1] in ("counter", "gauge")]
+    assert table == [[f"`{name}`", family.kind, family.help] for name, family in FAMILIES.items()]
 
 
 def test_the_other_defaults() -> None:
