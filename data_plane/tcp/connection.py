@@ -48,13 +48,11 @@ class Connection(asyncio.Protocol):
             self._session.data(self._side, data)
 
     def eof_received(self) -> bool:
-        """True: what is to be sent is not at its end. TLS as it is here cannot be closed on one side."""
+        """True: what is to be sent is not at its end."""
         self._ended = True
-        session = self._session
-        if session is None:
-            return False
-        session.eof(self._side)
-        return self._session is not None and self._transport.can_write_eof()
+        if self._session is not None:
+            self._session.eof(self._side)
+        return self._session is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._deadline.close()
@@ -77,7 +75,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def send_eof(self) -> None:
-        if self._transport.can_write_eof() and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write_eof()
 
     def pause_reading(self) -> None:
@@ -96,7 +94,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             return
-        if self._ended or not transport.can_write_eof():
+        if self._ended:
             self._deadline.set(SEND_SECONDS)
             transport.close()
             return

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import time
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING
 
 from data_plane.config.snapshot import Node, PluginBinding, Upstream
@@ -21,6 +19,7 @@ from data_plane.observe.stream_counters import StreamCounters
 from data_plane.tcp.chain import ChainOwner, TcpChain, open_chain
 from data_plane.tcp.connection import ClientConnection, Connection, UpstreamConnection
 from data_plane.tcp.session import Session
+from data_plane.tcp.tls import TlsConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,14 +102,15 @@ class StreamGateway:
         self.counters.bytes_sent += sent
 
     async def _connect(self, node: Node, upstream: Upstream, session: Session) -> None:
-        tls = tls_context(upstream.tls_verify) if upstream.scheme == "tls" else None
-        name = _tls_name(node, upstream) if tls else None
+        def connection() -> Connection:
+            if upstream.scheme == "tls":
+                return TlsConnection(self, session, node, upstream)
+            return UpstreamConnection(self, session)
+
         try:
             async with asyncio.timeout(upstream.timeouts.connect):
-                await self.loop.create_connection(
-                    lambda: UpstreamConnection(self, session), node.host, node.port, ssl=tls, server_hostname=name
-                )
-        # A name that cannot even be asked for is a UnicodeError; a certificate that is not believed an OSError.
+                await self.loop.create_connection(connection, node.host, node.port)
+        # A name that cannot even be asked for is a UnicodeError.
         except (OSError, UnicodeError, TimeoutError):
             session.connect_failed()
 
@@ -134,23 +134,6 @@ class StreamGateway:
             task.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
         return cut
-
-
-@cache
-def tls_context(verify: bool) -> ssl.SSLContext:
-    """Towards upstreams; the authorities are the system's."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _tls_name(node: Node, upstream: Upstream) -> str:
-    """What is sent as SNI (if it is no address) and looked for in the certificate."""
-    if upstream.pass_host == "rewrite":
-        return upstream.upstream_host.decode().rpartition(":")[0] or upstream.upstream_host.decode()
-    return node.host
 
 
 async def serve_streams(gateway: StreamGateway, listener: socket.socket, peeks: bool) -> asyncio.Server:

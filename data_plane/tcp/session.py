@@ -37,7 +37,6 @@ class Session:
         "_closers",
         "_done",
         "_ended",
-        "_lost",
         "_node",
         "_paused",
         "_pending",
@@ -65,14 +64,12 @@ class Session:
         self._state = OPENING
         self._node: Node | None = None
         self._tried: tuple[Node, ...] = ()
-        # By side: bytes that came; reading is paused; its buffer is full; it has ended; its end has been passed on; it takes
-        # nothing any more either.
+        # By side: bytes that came; reading is paused; its buffer is full; it has ended; its end has been passed on.
         self.received = [0, 0]
         self._paused = [False, False]
         self._blocked = [False, False]
         self._ended = [False, False]
         self._done = [False, False]
-        self._lost = [False, False]
         # In the order in which the connections began to close, who did it.
         self._closers: dict[Side, Peer] = {}
         self._pending: list[bytes] = []
@@ -151,11 +148,8 @@ class Session:
             self.forward(side, b"", True)
 
     def lost(self, side: Side, is_reset: bool) -> None:
-        """The side's connection is gone. After its end there may be plugins that still hold what it sent."""
+        """The side's connection is gone."""
         if self._state == OVER:
-            return
-        if self._ended[side] and not self._done[side] and not is_reset:
-            self._lost[side] = True
             return
         self._closers.setdefault(side, Peer.REMOTE)
         if is_reset:
@@ -206,7 +200,7 @@ class Session:
             target.send(data)
         if eos:
             self._done[direction] = True
-            if all(self._done) or self._lost[direction]:
+            if all(self._done):
                 self._end(is_reset=False)
                 return
             if target is not None:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
-from data_plane.config.snapshot import PluginBinding, Snapshot, StreamRoute, Timeouts, Upstream
+from data_plane.config.snapshot import PluginBinding, Scheme, Snapshot, StreamRoute, Timeouts, Upstream
 from data_plane.http.listener import NOTHING_YET, Gateway, listening_socket
 from data_plane.plugins.link import LinkSlot
 from data_plane.routing.stream_router import StreamConditions, StreamEntry, StreamRouter
@@ -40,8 +40,11 @@ class NoChains:
     def stream_ended(self, link: TcpLink) -> None: ...
 
 
-def upstream_of(*ports: int, timeouts: Timeouts = TIMEOUTS, idle: float = 30.0, tls: bool = False) -> Upstream:
-    return Upstream("test", Turns(*ports), "tls" if tls else "tcp", timeouts=timeouts, stream_idle=idle)
+def upstream_of(
+    *ports: int, timeouts: Timeouts = TIMEOUTS, idle: float = 30.0, tls: bool = False, verify: bool = False
+) -> Upstream:
+    scheme: Scheme = "tls" if tls else "tcp"
+    return Upstream("test", Turns(*ports), scheme, timeouts=timeouts, stream_idle=idle, tls_verify=verify)
 
 
 def entry(upstream: Upstream | None, *, id: str = "1", conditions: StreamConditions | None = None) -> StreamEntry[StreamRoute]:
