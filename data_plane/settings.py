@@ -25,6 +25,8 @@ DEFAULT_GRACE = "30"
 MOST_WORKERS = 1024
 # Of these an empty text is a value: off.
 MAY_BE_EMPTY = ("prometheus", "control")
+# Of a trace key: what it shows are other people's requests.
+LEAST_TRACE_KEY = 16
 
 
 class SettingsError(ValueError):
@@ -47,7 +49,7 @@ class StreamListen:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`grace` is how many seconds a worker gives the requests in flight when it is asked to stop. `prometheus` and `control`
-    are None where those pages are off."""
+    are None where those pages are off, `trace_key` where no request can be traced."""
 
     store: str
     host: str
@@ -57,6 +59,7 @@ class Settings:
     streams: tuple[StreamListen, ...] = ()
     prometheus: Address | None = None
     control: Address | None = None
+    trace_key: str | None = None
 
     @property
     def address(self) -> str:
@@ -80,6 +83,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     parser.add_argument("--grace", metavar="SECONDS", help=f"for draining, default {DEFAULT_GRACE} (WASPGATE_GRACE)")
     parser.add_argument("--prometheus", metavar="HOST:PORT", help=f"default {DEFAULT_PROMETHEUS} (WASPGATE_PROMETHEUS)")
     parser.add_argument("--control", metavar="HOST:PORT", help=f"default {DEFAULT_CONTROL} (WASPGATE_CONTROL)")
+    parser.add_argument("--trace-key", metavar="KEY", help="requests with it are traced, default none (WASPGATE_TRACE_KEY)")
     options = vars(parser.parse_args(arguments))
     if options["stream_listen"] is not None:
         options["stream_listen"] = ",".join(options["stream_listen"])
@@ -108,6 +112,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         streams=setting("stream_listen", "", _streams),
         prometheus=setting("prometheus", DEFAULT_PROMETHEUS, _address_or_none),
         control=setting("control", DEFAULT_CONTROL, _address_or_none),
+        trace_key=setting("trace_key", "", _trace_key),
     )
 
 
@@ -126,6 +131,12 @@ def _address(text: str) -> Address:
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
         raise ValueError(f"expected HOST:PORT with an IPv6 address in brackets, got {text!r}")
     return host[1:-1] if bracketed else host, int(port)
+
+
+def _trace_key(text: str) -> str | None:
+    if text and (len(text) < LEAST_TRACE_KEY or not text.isascii() or not text.isprintable() or " " in text):
+        raise ValueError(f"expected {LEAST_TRACE_KEY} characters or more of printable ASCII without blanks")
+    return text or None
 
 
 def _streams(text: str) -> tuple[StreamListen, ...]:

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -173,13 +174,19 @@ def supervise(settings: Settings) -> int:
     pages = {name: _where(listener) for name, listener in listeners.by_name() if listener is not None}
     log.info("data plane is starting", listen=f"{host}:{port}", workers=settings.workers, pid=os.getpid(), **pages)
 
+    # Where the control API really is, for the links to traces.
+    control = None if listeners.control is None else listeners.control.getsockname()[:2]
+    reached = replace(settings, control=control)
+    if settings.trace_key is not None and control is None:
+        log.warning("no request is traced: traces are shown by the control API, which is off (--control)")
+
     def work(number: int) -> None:
         # A socket for each worker: the kernel spreads the connections, and a busy worker's queue is its own.
         listener = listening_socket(host, port)
         address.close()
         stream_listeners = streams.open()
         listeners.close()
-        run(settings, listener, number, stream_listeners)
+        run(reached, listener, number, stream_listeners)
 
     def observe() -> None:
         address.close()

@@ -23,11 +23,15 @@ import uvloop
 from data_plane.callout.service import CalloutService
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
+from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
+from data_plane.http.tracing import Tracer, TracingConnection
 from data_plane.observe.reporter import Reporter
 from data_plane.observe.status import WorkerStatus
+from data_plane.observe.traces import TRACES_PATH, TraceStore
+from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.runtime import WasmRuntime
-from data_plane.settings import Settings
+from data_plane.settings import Settings, shown
 from data_plane.tcp.addresses import StreamListener
 from data_plane.tcp.listener import StreamGateway, serve_streams
 from shared.log import configure_logging
@@ -65,7 +69,7 @@ async def _run(settings: Settings, listener: socket.socket, number: int, streams
         worker = Worker(loop, settings, number)
         stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
-        servers = [await serve(worker.gateway, listener)]
+        servers = [await serve(worker.gateway, listener, worker.connection)]
         servers += [await serve_streams(worker.streams, opened, sniffs) for opened, sniffs in streams]
         following = asyncio.create_task(worker.follow(), name="configuration")
         stopping = asyncio.create_task(stop.wait(), name="signal")
@@ -110,6 +114,13 @@ def open_engine() -> Engine:
         return Engine()
 
 
+def _tracer(settings: Settings, runtime: WasmRuntime) -> Tracer | None:
+    if settings.trace_key is None or settings.control is None:
+        return None
+    link = f"http://{shown(settings.control)}{TRACES_PATH}"
+    return Tracer(settings.trace_key, runtime, TraceStore(state_directory(settings.store)), link)
+
+
 class Worker:
     """The parts, wired."""
 
@@ -126,7 +137,9 @@ class Worker:
         self.callouts = CalloutService(loop, self.gateway)
         self._runtime.calls = self.callouts
 
+        self.gateway.counters.on_upstream_error = UpstreamLog(loop)
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve)
+        self._tracer = None if state is None else _tracer(settings, self._runtime)
         self._reporter = (
             None if state is None else Reporter(loop, state, self.gateway.counters, self.streams.counters, self._status)
         )
@@ -136,6 +149,10 @@ class Worker:
         async with AsyncExitStack() as stack:
             await self._open_store(stack)
             await self._watcher.run()
+
+    def connection(self, gateway: Gateway) -> ClientConnection:
+        """What talks to a client."""
+        return ClientConnection(gateway) if self._tracer is None else TracingConnection(gateway, self._tracer)
 
     def _status(self) -> WorkerStatus:
         watcher = self._watcher

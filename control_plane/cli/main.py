@@ -52,6 +52,10 @@ Prometheus = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Metrics, default 127.0.0.1:9091, empty: none  [env: WASPGATE_PROMETHEUS]"),
 ]
+TraceKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Requests with it are traced, default none  [env: WASPGATE_TRACE_KEY]"),
+]
 Control = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Control API, default 127.0.0.1:9090, empty: none  [env: WASPGATE_CONTROL]"),
@@ -103,6 +107,7 @@ def up(
     workers: Workers = None,
     prometheus: Prometheus = None,
     control: Control = None,
+    trace_key: TraceKey = None,
     admin_key: AdminKey = None,
     allow_private_module_sources: PrivateSources = None,
     registry_config: RegistryConfig = None,
@@ -110,7 +115,7 @@ def up(
 ) -> None:
     """Run the control plane and the data plane together."""
     options: Options = {"store": store, "admin": admin, "listen": listen, "workers": workers, "admin_key": admin_key}
-    options |= {"stream_listen": stream_listen, "prometheus": prometheus, "control": control}
+    options |= {"stream_listen": stream_listen, "prometheus": prometheus, "control": control, "trace_key": trace_key}
     options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
     raise typer.Exit(both.run(load_settings(options, config)))
 
@@ -141,11 +146,12 @@ def data_plane(
     workers: Workers = None,
     prometheus: Prometheus = None,
     control: Control = None,
+    trace_key: TraceKey = None,
     config: Config = None,
 ) -> None:
     """Run the workers that proxy requests."""
     options: Options = {"store": store, "listen": listen, "workers": workers, "stream_listen": stream_listen}
-    options |= {"prometheus": prometheus, "control": control}
+    options |= {"prometheus": prometheus, "control": control, "trace_key": trace_key}
     both.become_data_plane(load_settings(options, config))
 
 

@@ -79,6 +79,13 @@ def _readable(path: Path) -> Path:
 AddressSetting = Annotated[Address, BeforeValidator(Address.parse)]
 
 
+def _trace_key(secret: SecretStr) -> SecretStr:
+    """It is a header's value, and what it shows are other people's requests."""
+    if not re.fullmatch("[!-~]{16,}", secret.get_secret_value()):
+        raise ValueError("expected 16 characters or more of printable ASCII without blanks")
+    return secret
+
+
 def _stream_addresses(given: object) -> object:
     """`HOST:PORT` or `tls://HOST:PORT`, in a list or with commas between them."""
     parts = given.split(",") if isinstance(given, str) else given
@@ -111,6 +118,7 @@ class Settings(BaseModel):
     # One, because a worker has its own plugin contexts and counters: several are a choice, not a surprise.
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     prometheus: PageSetting = Address("127.0.0.1", 9091)
+    trace_key: Annotated[SecretStr, AfterValidator(_trace_key)] | None = None
     control: PageSetting = Address("127.0.0.1", 9090)
     admin_key: Annotated[SecretStr, Field(min_length=1)] | None = None
     # Where the control plane may fetch modules from, and who it is there.

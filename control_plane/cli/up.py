@@ -112,6 +112,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     environment[f"{PREFIX}WORKERS"] = str(settings.workers)
     environment[f"{PREFIX}PROMETHEUS"] = str(settings.prometheus or "")
     environment[f"{PREFIX}CONTROL"] = str(settings.control or "")
+    if settings.trace_key is not None:
+        environment[f"{PREFIX}TRACE_KEY"] = settings.trace_key.get_secret_value()
     return environment
 
 

@@ -17,7 +17,8 @@ class RequestFields:
 
     `raw` is the lines as they came, from the CR LF before the first; `lines` are those to send, the gateway's own included.
     `authority` is the Host as sent, `host` its name in lower case without port; both are empty for HTTP/1.0 without Host.
-    `length` is that of the body, 0 for none, or CHUNKED.
+    `length` is that of the body, 0 for none, or CHUNKED. `trace` is the trace key that the client sent; there is no such
+    attribute where it sent none.
     """
 
     __slots__ = (
@@ -30,7 +31,9 @@ class RequestFields:
         "lines",
         "minor_version",
         "raw",
+        "trace",
     )
+    trace: bytes
 
     def __init__(self, raw: bytes, minor_version: int, authority: bytes, host: bytes, lines: bytes) -> None:
         self.raw = raw

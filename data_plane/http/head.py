@@ -27,7 +27,8 @@ _HOP_BY_HOP = (
     *(b"connection", b"content[-_]length", b"transfer[-_]encoding", b"te", b"trailer", b"upgrade", b"keep[-_]alive"),
     *(b"proxy(?:[-_](?:connection|authenticate|authorization))?", b"http2[-_]settings"),
 )
-_OF_GATEWAY = (b"host", b"expect", b"x[-_]forwarded[-_](?:for|proto|host|port)", b"x[-_]real[-_]ip")
+# The last is an operator's secret (tracing.py): no upstream gets it, also where nobody asks for it here.
+_OF_GATEWAY = (*(b"host", b"expect", b"x[-_](?:forwarded[-_](?:for|proto|host|port)|real[-_]ip|waspgate[-_]trace)"),)
 
 
 def _field_lines(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
@@ -208,6 +209,9 @@ def _apply_special(fields: RequestFields, special: dict[bytes, list[bytes]]) -> 
         if [value.lower() for value in special[b"expect"]] != [b"100-continue"]:
             raise HeadError("expectation_failed")
         fields.expects_continue = True
+    trace = special.get(b"x-waspgate-trace")
+    if trace is not None:
+        fields.trace = trace[0]
 
 
 def _content_length(values: list[bytes]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
@@ -145,5 +146,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(gateway: Gateway, listener: socket.socket) -> asyncio.Server:
-    return await gateway.loop.create_server(lambda: ClientConnection(gateway), sock=listener, backlog=BACKLOG)
+async def serve(
+    gateway: Gateway, listener: socket.socket, connection: Callable[[Gateway], ClientConnection] = ClientConnection
+) -> asyncio.Server:
+    return await gateway.loop.create_server(lambda: connection(gateway), sock=listener, backlog=BACKLOG)

@@ -21,6 +21,7 @@ import structlog
 from data_plane.observe import control_api
 from data_plane.observe.page import Report, page
 from data_plane.observe.server import Page, PageServer, text
+from data_plane.observe.traces import TRACES_PATH, TraceStore
 from shared.log import configure_logging
 from shared.proxy_wasm.state.directory import HostStateError
 from shared.proxy_wasm.state.prometheus import CONTENT_TYPE
@@ -55,6 +56,7 @@ class Pages:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._traces = TraceStore(directory)
         self._reader: StateReader | None = None
 
     def prometheus(self, path: str) -> Page:
@@ -68,11 +70,18 @@ class Pages:
         return Page(200, CONTENT_TYPE, shown.encode())
 
     def control(self, path: str) -> Page:
+        if path.startswith(TRACES_PATH):
+            return self._trace(path.removeprefix(TRACES_PATH))
         try:
             status, answer = control_api.answer(path, _reports(self._state()))
         except HostStateError as error:
             status, answer = 503, {"error_msg": str(error)}
         return Page(status, "application/json", f"{json.dumps(answer)}\n".encode())
+
+    def _trace(self, trace_id: str) -> Page:
+        found = self._traces.get(trace_id)
+        answer = {"error_msg": f"trace[{trace_id}] not found"} if found is None else found
+        return Page(404 if found is None else 200, "application/json", f"{json.dumps(answer)}\n".encode())
 
     def close(self) -> None:
         if self._reader is not None:

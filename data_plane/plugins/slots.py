@@ -11,10 +11,10 @@ from time import thread_time
 from typing import TYPE_CHECKING, Protocol
 
 from data_plane.config.snapshot import PluginBinding, WasmPlugin
+from data_plane.observe.log_rate import LogRate
 from data_plane.plugins.backoff import Backoff, backoff_of
 from data_plane.plugins.interface import CallProvider
 from data_plane.plugins.link import Link
-from data_plane.plugins.log_rate import LogRate
 from data_plane.plugins.record import PluginRecord
 from data_plane.plugins.stream import HeadStream
 from shared.proxy_wasm.abi import LogLevel
@@ -24,6 +24,7 @@ from shared.proxy_wasm.foreign.registry import ForeignFunctions
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.meter import CpuMeter
 from shared.proxy_wasm.outcome import Outcome
+from shared.proxy_wasm.trace.transcript import Transcript
 from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM, VmSettings
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class SlotOwner(Protocol):
 
 
 class VmSlot:
-    """A plugin's VM, when it runs, and the owner that its core talks to (VmObserver)."""
+    """A plugin's VM, when it runs, and the owner that its core talks to (VmObserver). With a `transcript` it is traced."""
+
+    transcript: Transcript | None = None
 
     def __init__(self, runtime: SlotOwner, plugin: WasmPlugin) -> None:
         self.plugin = plugin
@@ -115,7 +118,7 @@ class VmSlot:
             callouts = None if calls is None else calls.callouts(self.plugin, self.vm_failed)
             began = thread_time()
             try:
-                self.vm = PluginVM(self._runtime.engine, module, settings, self, services, callouts=callouts)
+                self.vm = PluginVM(self._runtime.engine, module, settings, self, services, self.transcript, callouts)
             finally:
                 self.record.cpu_seconds += thread_time() - began
             self.record.starts += 1

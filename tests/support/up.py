@@ -85,11 +85,11 @@ def _asking(dry_run: bool) -> str:
 
 
 @contextmanager
-def waspgate_up(folder: Path, upstream_port: int, workers: int = 1) -> Iterator[Up]:
+def waspgate_up(folder: Path, upstream_port: int, workers: int = 1, **more: str) -> Iterator[Up]:
     """With an empty store; it must still run when the test is done, and end by its signal without a traceback."""
     admin, listen = (f"{HOST}:{free_port()}" for _ in range(2))
     settings = {"WASPGATE_ADMIN_KEY": KEY, "WASPGATE_WORKERS": str(workers)}
-    settings |= {"WASPGATE_PROMETHEUS": f"{HOST}:0", "WASPGATE_CONTROL": f"{HOST}:0"}
+    settings |= {"WASPGATE_PROMETHEUS": f"{HOST}:0", "WASPGATE_CONTROL": f"{HOST}:0"} | more
     with running(["up", "--admin", admin, "--listen", listen], folder, **settings) as command:
         command.wait_for(f"http://{admin}/apisix/admin/routes", 401)
         command.wait_for(f"http://{listen}/", 404)

@@ -54,6 +54,7 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
         ({"store": "mysql://x"}, {}, "", "--store: unknown kind of store 'mysql'"),
         ({"store": "sqlite://x/y"}, {}, "", "--store: a sqlite URL has three slashes"),
         ({"admin_key": ""}, {}, "", "--admin-key: "),
+        ({"trace_key": "short"}, {}, "", "--trace-key: expected 16 characters or more of printable ASCII without blanks"),
         ({}, {"WORKERS": "many"}, "", "WASPGATE_WORKERS: input should be a valid integer"),
         ({}, {"WORKERS": "0"}, "", "WASPGATE_WORKERS: input should be greater than or equal to 1"),
         ({}, {}, "workers = -1", "waspgate.toml: workers: input should be greater than or equal to 1"),

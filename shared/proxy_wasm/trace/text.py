@@ -13,6 +13,8 @@ from shared.proxy_wasm.trace.transcript import BadPointer, Bytes, Entry, PairLis
 
 # Of one value in a line; the size stands behind it.
 SHOWN = 80
+# A note may have a whole head.
+SHOWN_OF_NOTE = 2048
 SHOWN_PAIRS = 12
 # Answers that no second run repeats.
 _PASSING = frozenset({"time"})
@@ -20,11 +22,15 @@ _INDENT = "    "
 
 
 def lines(entries: Iterable[Entry], *, times: bool) -> Iterator[str]:
-    """A call's own line, those of the calls that it made, and for a callback its result."""
-    waiting = list[Entry]()
+    """A call's own line, those of the calls that it made, and for a callback its result. A plugin's name where another's turn
+    begins."""
+    waiting, plugin = list[Entry](), ""
     for entry in entries:
         while waiting and entry.inside <= waiting[-1].inside:
             yield from _result(waiting.pop(), times)
+        if entry.plugin != plugin and entry.plugin:
+            yield f"[{entry.plugin}]"
+        plugin = entry.plugin
         yield from _call(entry, times)
         if entry.kind == "callback":
             waiting.append(entry)
@@ -33,7 +39,8 @@ def lines(entries: Iterable[Entry], *, times: bool) -> Iterator[str]:
 
 
 def _call(entry: Entry, times: bool) -> Iterator[str]:
-    arguments = ", ".join(f"{name}={value_text(value)}" for name, value in entry.arguments)
+    shown = SHOWN_OF_NOTE if entry.kind == "note" else SHOWN
+    arguments = ", ".join(f"{name}={value_text(value, shown)}" for name, value in entry.arguments)
     indent = _INDENT * entry.inside
     if entry.kind == "note":
         yield f"{indent}{entry.name}{' ' if arguments else ''}{arguments}"
@@ -77,10 +84,10 @@ def _number(kind: str, number: float) -> str:
     return names[int(number)] if 0 <= number < len(names) else str(number)
 
 
-def value_text(value: Value) -> str:
+def value_text(value: Value, most: int = SHOWN) -> str:
     if isinstance(value, Bytes):
-        shown = quoted(value.data[:SHOWN])
-        return shown if value.size <= SHOWN else f"{shown}... ({value.size} bytes)"
+        shown = quoted(value.data[:most])
+        return shown if value.size <= most else f"{shown}... ({value.size} bytes)"
     if isinstance(value, PairList):
         fields = [f"{quoted(name)}: {quoted(text[:SHOWN])}" for name, text in value.pairs[:SHOWN_PAIRS]]
         if value.count > len(fields):
@@ -122,6 +129,8 @@ def as_json(entry: Entry) -> dict[str, object]:
         "inside": entry.inside,
         "arguments": {name: _json_value(value) for name, value in entry.arguments},
     }
+    if entry.plugin:
+        shown["plugin"] = entry.plugin
     if entry.kind == "note":
         return shown
     shown["answers"] = {name: _json_value(value) for name, value in entry.answers}

@@ -58,7 +58,7 @@ EntryKind = Literal["callback", "host_call", "note"]
 class Entry:
     """`result` is a callback's answer or a host call's status as a number; None when it has none, or never returned.
 
-    `inside` is how many calls were open around this one.
+    `inside` is how many calls were open around this one; `plugin` is empty where there is only one.
     """
 
     kind: EntryKind
@@ -70,6 +70,7 @@ class Entry:
     result_kind: str = ""
     returned: bool = False
     nanoseconds: int = 0
+    plugin: str = ""
 
 
 class _Open:
@@ -86,10 +87,13 @@ class _Open:
 
 
 class Transcript:
-    """Records one VM (see instance.py, which binds it). `entries` may be cleared at any time between calls."""
+    """Records one VM (see instance.py, which binds it). The transcripts of several may share their `entries`, each with its
+    plugin's name.
+    """
 
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
+    def __init__(self, entries: list[Entry] | None = None, plugin: str = "") -> None:
+        self.entries: list[Entry] = [] if entries is None else entries
+        self.plugin = plugin
         self.dropped = 0
         self.recording = True
         self._open: list[_Open] = []
@@ -111,6 +115,7 @@ class Transcript:
         self._keep(Entry("note", name, list(arguments.items()), len(self._open), returned=True))
 
     def take(self) -> list[Entry]:
+        """Between calls, by the only one that records."""
         taken, self.entries = self.entries, []
         return taken
 
@@ -166,6 +171,7 @@ class Transcript:
         if not self.recording:
             return
         if len(self.entries) < MAX_ENTRIES:
+            entry.plugin = self.plugin
             self.entries.append(entry)
         else:
             self.dropped += 1
