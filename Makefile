@@ -32,7 +32,7 @@ export npm_config_update_notifier := false
 # Node trusts its own list only; a company's certificate authority is in the system's.
 export NODE_OPTIONS ?= --use-system-ca
 
-.PHONY: up down test lint format types bench plugins core clean help
+.PHONY: up down test conformance lint format types bench plugins core clean help
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 
@@ -40,6 +40,7 @@ help:
 	@echo "make up      a gateway in the background, with an example route and its Wasm plugin"
 	@echo "make down    stop it"
 	@echo "make test    all tests"
+	@echo "make conformance  the table of the ABI, run and written to docs/conformance.md"
 	@echo "make lint    ruff    make types    mypy    make format    rewrite in place"
 	@echo "make bench   CPU per request beside Envoy and nginx"
 	@echo "make plugins the example plugins, into .build/plugins/"
@@ -53,6 +54,9 @@ down:
 
 test: $(READY) $(CORE) $(PLUGINS)
 	$(PY) -m pytest
+
+conformance: $(READY) $(CORE)
+	$(PY) -m tests.conformance
 
 lint: $(READY)
 	$(PY) -m ruff check --no-cache .

@@ -45,6 +45,10 @@ class CallServing:
         self.pool: PoolPort = pool
         self.runtime: PluginRuntime = gateway.runtime
 
+    def find_route(self, head: bytes) -> Route | None:
+        """Calls have no plugins."""
+        return None
+
 
 class CalloutService:
     """One for each worker. `tls` is for tests that have authorities of their own."""

@@ -110,6 +110,9 @@ class FilteredExchange(DescribedExchange):
 
     # What the chain forwards.
 
+    def find_route(self, head: bytes) -> None:
+        self.route = self.serving.find_route(head)
+
     def forward_request_head(self, head: bytes) -> None:
         if self.state == STARTING:
             self._send(head)
@@ -204,6 +207,9 @@ class FilteredExchange(DescribedExchange):
         self._drop_upstream()
         self.state = REPLYING
         self._respond(head, len(body), length_line(len(body)), body, True)
+
+    def held(self) -> object:
+        return (self.state, self.request_bytes, self.response_bytes) if self._chain.holding else None
 
     def _request_backlog(self) -> int:
         return self._chain.request_backlog

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Node, Snapshot, Timeouts, Upstream
+    from data_plane.config.snapshot import Node, Route, Snapshot, Timeouts, Upstream
     from data_plane.exchange.sending import Sending
     from data_plane.observe.counters import Counters
     from data_plane.plugins.interface import PluginRuntime
@@ -84,3 +84,6 @@ class Serving(Protocol):
 
     @property
     def runtime(self) -> PluginRuntime: ...
+
+    def find_route(self, head: bytes) -> Route | None:
+        """The route of an open head that plugins have written."""

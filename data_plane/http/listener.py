@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from data_plane.config.snapshot import Route, Snapshot, Timeouts
 from data_plane.http.downstream import ClientConnection
-from data_plane.http.limits import CONNECTIONS, KEEPALIVE_SECONDS, RESERVED_FILES
+from data_plane.http.head import HeadError, parse_request
+from data_plane.http.limits import CONNECTIONS, HELD_SECONDS, KEEPALIVE_SECONDS, RESERVED_FILES
 from data_plane.http.pool import Pool
 from data_plane.observe.counters import Counters
 
@@ -73,6 +74,13 @@ class Gateway:
     def __repr__(self) -> str:
         return f"<Gateway clients={len(self.clients)} draining={self.draining} {self.pool!r}>"
 
+    def find_route(self, head: bytes) -> Route | None:
+        try:
+            request = parse_request(head)
+        except HeadError:
+            return None
+        return self.snapshot.router.match(request.method, request.fields.host, request.path)
+
     def admit(self, client: ClientConnection) -> int:
         """The connection's id, or 0 when there are too many."""
         if len(self.clients) >= self.limit:
@@ -93,7 +101,7 @@ class Gateway:
     def _sweep(self) -> None:
         """Close the idle: looking at all of them now and then costs less than a deadline moved by every request."""
         for client in tuple(self.clients):
-            client.sweep(int(KEEPALIVE_SECONDS / SWEEP_SECONDS))
+            client.sweep(int(KEEPALIVE_SECONDS / SWEEP_SECONDS), int(HELD_SECONDS / SWEEP_SECONDS))
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def note_end(self) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from data_plane.plugins.bodies import Bodies
 from data_plane.plugins.interface import ChainSink, LocalReply
 from data_plane.plugins.link import NO_STOPS, Link, Stop
-from data_plane.plugins.replies import BODY_TOO_LARGE, HEAD_INCOMPLETE, HEAD_TOO_LARGE, PLUGIN_FAILED, reply_as_sent
+from data_plane.plugins.replies import HEAD_INCOMPLETE, HEAD_TOO_LARGE, PLUGIN_FAILED, reply_as_sent
 from shared.proxy_wasm.abi import Direction, Effect, MapType
 from shared.proxy_wasm.failures import VmFailed
 from shared.proxy_wasm.outcome import Outcome
@@ -34,6 +35,8 @@ class ChainOwner(Protocol):
 class Nobody:
     """The sink of a finished chain."""
 
+    def find_route(self, head: bytes) -> None: ...
+
     def forward_request_head(self, head: bytes) -> None: ...
 
     def forward_request_body(self, data: bytes, eos: bool) -> None: ...
@@ -52,17 +55,13 @@ class Nobody:
 
 
 NOBODY = Nobody()
-_GOES_ON = Outcome(0, Effect(0))
 
 
-class WasmChain:
+class WasmChain(Bodies):
     response_begun = False
-    request_backlog = 0
-    response_backlog = 0
     _bypass = False
     _bypassed = False
     _stopped = False
-    _over: tuple[bool, bool] = (False, False)
     _first_request: bytes | None = None
     _final_request: bytes | None = None
     _final_response: bytes | None = None
@@ -91,6 +90,10 @@ class WasmChain:
         if self._properties is None:
             self._properties = {}
         return self._properties
+
+    @property
+    def holding(self) -> bool:
+        return any(stop is not None for link in self._links for stop in link.stops)
 
     # --- events
 
@@ -167,9 +170,7 @@ class WasmChain:
         for link in links[position:] if position else links:
             context = link.context
             if context is None:
-                if not direction:
-                    self._first_request = head
-                if self._refuses(link, direction):
+                if self._refuses(link, direction, head):
                     return
                 continue
             answer: bytes | Outcome | None
@@ -179,14 +180,10 @@ class WasmChain:
                 else:
                     answer = (context.response_headers if direction else context.request_headers)(head + framing, eos)
             except VmFailed as failure:
-                if not direction:
-                    self._first_request = head
-                if not self._failed(link, failure, direction):
+                if not self._failed_at(link, failure, direction, head):
                     return
                 continue
             if isinstance(answer, Outcome):
-                if not direction:
-                    self._first_request = head
                 answer = self._head_outcome(link, direction, answer, head, framing, eos)
                 if answer is None:
                     return
@@ -203,10 +200,18 @@ class WasmChain:
             self._final_request = head
             self._sink.forward_request_head(head)
 
-    def _refuses(self, link: Link, direction: Direction) -> bool:
+    def _forward_rerouted(self, direction: Direction, head: bytes) -> None:
+        """In the place of `_forward_head`, which thus does not ask each time whether a plugin wants another route."""
+        if not direction:
+            del self.__dict__["_forward_head"]
+            self._sink.find_route(head)
+        WasmChain._forward_head(self, direction, head)
+
+    def _refuses(self, link: Link, direction: Direction, head: bytes) -> bool:
         """A plugin that does not run lets no request pass, unless its policy says so."""
         if direction or link.policy == "fail_open":
             return False
+        self._first_request = head
         self._reply(PLUGIN_FAILED)
         return True
 
@@ -214,6 +219,8 @@ class WasmChain:
         self, link: Link, direction: Direction, outcome: Outcome, head: bytes, framing: bytes, eos: bool
     ) -> bytes | None:
         """The head that goes on now, or None."""
+        if not direction:
+            self._first_request = head
         if outcome.no_room:
             self._reply(HEAD_TOO_LARGE[direction])
             return None
@@ -227,141 +234,6 @@ class WasmChain:
             return None
         return head if outcome.data is None else outcome.data
 
-    def _body(self, direction: Direction, position: int, data: bytes, eos: bool) -> None:
-        if self._over[direction]:
-            return
-        for link in (self._response_links if direction else self._links)[position:]:
-            passed = self._body_through(link, direction, data, eos)
-            if passed is None:
-                return
-            data = passed
-        if direction:
-            self._sink.forward_response_body(data, eos)
-        else:
-            self._sink.forward_request_body(data, eos)
-
-    def _body_through(self, link: Link, direction: Direction, data: bytes, eos: bool) -> bytes | None:
-        """The bytes that go on now, or None."""
-        stop, context = link.stops[direction], link.context
-        if stop is not None and stop.head is not None:
-            stop.pieces.append(data)
-            stop.size += len(data)
-            stop.eos = eos
-            self._count(direction, len(data))
-            return None
-        if context is None or not (context.vm.reads_response_body if direction else context.vm.reads_request_body):
-            return data
-        try:
-            outcome = context.body(direction, data, eos)
-        except VmFailed as failure:
-            if stop is None:
-                return data if self._failed(link, failure, direction) else None
-            stop.pieces.append(data)
-            stop.eos = eos
-            self._failed(link, failure, direction)
-            return None
-        if outcome is not None:
-            return self._body_outcome(link, direction, outcome, data, eos)
-        if stop is not None:
-            link.stop(direction, None)
-        return data
-
-    def _body_outcome(self, link: Link, direction: Direction, outcome: Outcome, data: bytes, eos: bool) -> bytes | None:
-        """The bytes that go on now, or None."""
-        if outcome.no_room:
-            self._reply(BODY_TOO_LARGE[direction])
-            return None
-        if self._ended(outcome):
-            return None
-        if outcome.paused:
-            stop = link.stops[direction] or Stop(None, b"", eos)
-            link.stop(direction, stop)
-            stop.eos = eos
-            if link.policy == "fail_open":
-                stop.pieces.append(data)
-        else:
-            link.stop(direction, None)
-        self._resume_told(link, outcome)
-        if outcome.paused or self._over[direction]:
-            return None
-        passed = data if outcome.data is None else outcome.data
-        if not outcome.effects & Effect.TRAILERS:
-            return passed
-        self._last_piece(link, direction, passed, None)
-        return None
-
-    def _trailers(self, direction: Direction, position: int, lines: bytes) -> None:
-        if self._over[direction]:
-            return
-        for link in (self._response_links if direction else self._links)[position:]:
-            passed = self._trailers_through(link, direction, lines)
-            if passed is None:
-                return
-            lines = passed
-        if direction:
-            self._sink.forward_response_trailers(lines)
-        else:
-            self._sink.forward_request_trailers(lines)
-
-    def _trailers_through(self, link: Link, direction: Direction, lines: bytes) -> bytes | None:
-        """The lines that go on now, or None. What the link holds of the body goes on before them."""
-        stop, context = link.stops[direction], link.context
-        if stop is not None and stop.head is not None:
-            stop.trailers = lines
-            return None
-        if context is None:
-            return lines
-        try:
-            outcome = context.trailers(direction, lines)
-        except VmFailed as failure:
-            if stop is not None:
-                stop.trailers = lines
-            return lines if self._failed(link, failure, direction) and stop is None else None
-        if outcome is None:
-            outcome = _GOES_ON
-        if outcome.no_room:
-            self._reply(HEAD_TOO_LARGE[direction])
-        elif not self._ended(outcome):
-            return self._trailers_outcome(link, direction, outcome, lines)
-        return None
-
-    def _trailers_outcome(self, link: Link, direction: Direction, outcome: Outcome, lines: bytes) -> bytes | None:
-        stop = link.stops[direction]
-        if outcome.paused:
-            stop = stop or Stop(None, b"", False)
-            stop.trailers = lines
-            link.stop(direction, stop)
-            self._resume_told(link, outcome)
-            return None
-        self._resume_told(link, outcome)
-        lines = lines if outcome.data is None else outcome.data
-        if stop is None:
-            return lines
-        self._last_piece(link, direction, self._let_go(link, direction), lines)
-        return None
-
-    def _let_go(self, link: Link, direction: Direction) -> bytes:
-        """What the plugin holds of the body."""
-        link.stop(direction, None)
-        return b"" if link.context is None else link.context.take_body(direction)
-
-    def _last_piece(self, link: Link, direction: Direction, data: bytes, lines: bytes | None) -> None:
-        """The end of what the link passes on: data, and trailers, if some have come or it has made some."""
-        outcome = None if link.context is None else link.context.take_trailers(direction)
-        if outcome is not None and outcome.data is not None:
-            lines = outcome.data
-        after = self._after(link, direction)
-        if data or lines is None:
-            self._body(direction, after, data, lines is None)
-        if lines is not None:
-            self._trailers(direction, after, lines)
-
-    def _count(self, direction: Direction, size: int) -> None:
-        if direction:
-            self.response_backlog += size
-        else:
-            self.request_backlog += size
-
     # --- what plugins ask for
 
     def apply(self, link: Link, outcome: Outcome) -> None:
@@ -372,6 +244,8 @@ class WasmChain:
     def _ended(self, outcome: Outcome) -> bool:
         """The outcome ends the stream's way here: a reset, a local reply, or a head that cannot be sent."""
         effects = outcome.effects
+        if effects & Effect.CLEAR_ROUTE_CACHE and self._final_request is None:
+            self.__dict__["_forward_head"] = self._forward_rerouted
         if effects & Effect.CLOSE:
             self._abort("a plugin closed the stream")
         elif effects & Effect.LOCAL_REPLY and outcome.reply is not None:
@@ -426,9 +300,6 @@ class WasmChain:
         if stop.trailers is not None:
             self._trailers(direction, here, stop.trailers)
 
-    def _after(self, link: Link, direction: Direction) -> int:
-        return (self._response_links if direction else self._links).index(link) + 1
-
     def _reply(self, reply: LocalReply) -> None:
         """Goes through the plugins' response callbacks, or past all of them when those had begun: then it replaces what they
         saw, also an earlier reply that has not left yet. on_log sees it anyway. The sink knows whether anything has left."""
@@ -464,6 +335,11 @@ class WasmChain:
         if context is not None:
             context.finish()
         self._owner.stream_ended(link)
+
+    def _failed_at(self, link: Link, failure: VmFailed, direction: Direction, head: bytes) -> bool:
+        if not direction:
+            self._first_request = head
+        return self._failed(link, failure, direction)
 
     def _failed(self, link: Link, failure: VmFailed, direction: Direction) -> bool:
         """True when the current piece of this direction goes on to the next link."""

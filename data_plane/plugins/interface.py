@@ -34,6 +34,11 @@ class LocalReply:
 class ChainSink(Protocol):
     """What the exchange does with the chain's results."""
 
+    def find_route(self, head: bytes) -> None:
+        """A plugin wants the route to be found anew, by the request's open head as plugins have left it. The plugins of the
+        request stay those of the route that it had.
+        """
+
     def forward_request_head(self, head: bytes) -> None:
         """An open head for the upstream, after every plugin."""
 
@@ -112,6 +117,10 @@ class PluginChain(Protocol):
 
     @property
     def response_backlog(self) -> int: ...
+
+    @property
+    def holding(self) -> bool:
+        """A plugin has paused the request or the response."""
 
     def request_head(self, head: bytes, framing: bytes, eos: bool) -> None: ...
 

@@ -71,6 +71,7 @@ class BufferType(IntEnum):
     GRPC_MESSAGE = 5
     VM_CONFIGURATION = 6
     PLUGIN_CONFIGURATION = 7
+    FOREIGN_ARGUMENTS = 8
 
 
 class Direction(IntEnum):

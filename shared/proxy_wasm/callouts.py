@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The two low bits of an id, as in Envoy's host: a plugin's mistake about the kind can be told from an unknown id.
 HTTP, GRPC_CALL, GRPC_STREAM = range(3)
 # core/received.c
-_HTTP_RESPONSE, _GRPC_INITIAL_METADATA, _GRPC_MESSAGE, _GRPC_TRAILING_METADATA, _GRPC_CLOSE = range(5)
+_HTTP_RESPONSE, _GRPC_INITIAL_METADATA, _GRPC_MESSAGE, _GRPC_TRAILING_METADATA, _GRPC_CLOSE, _FOREIGN_FUNCTION = range(6)
 # What proxy_get_status says of an HTTP call without a response; it has no name in the ABI (Envoy: BrokenConnection).
 _NO_RESPONSE = 11
 # 32 bits without the two of the kind.
@@ -251,6 +251,12 @@ class Calls:
             self.tell(call, event)
         finally:
             self._let_id_go(call)
+
+    def foreign_function(self, root: PluginContext, function: int, arguments: bytes) -> None:
+        """proxy_on_foreign_function: no call of the plugin's, but told in the same way."""
+        self.receive_body(BufferType.FOREIGN_ARGUMENTS, arguments)
+        self._vm.call(self.root_call, root.id, _FOREIGN_FUNCTION, function, 0)
+        self._vm.settle_root(root)
 
     def _receive(self, function: CoreCall, kind: int, data: bytes) -> None:
         vm = self._vm

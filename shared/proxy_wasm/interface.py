@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VmSettings:
-    """`log_level` is the lowest level that reaches the observer."""
+    """`log_level` is the lowest level that reaches the observer, `node` the host's name, for plugins that ask."""
 
     plugin_name: str
     limits: Limits = Limits()
@@ -29,6 +29,7 @@ class VmSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     log_level: LogLevel = LogLevel.INFO
     foreign: ForeignFunctions = field(default_factory=ForeignFunctions)
+    node: str = ""
 
 
 class StreamOwner(Protocol):

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.proxy_wasm import call_operations, properties
-from shared.proxy_wasm.abi import LogLevel, Status
+from shared.proxy_wasm.abi import LogLevel, MapType, Status
 from shared.proxy_wasm.calls import Core
 from shared.proxy_wasm.failures import GuestTrap
 from shared.proxy_wasm.foreign.call import ForeignCall
 
 if TYPE_CHECKING:
     from shared.proxy_wasm.services import SharedServices
-    from shared.proxy_wasm.vm import PluginVM
+    from shared.proxy_wasm.vm import HttpContext, PluginVM
 
 _OP = struct.Struct("<10I")
 _OUT_SIZE_OFFSET, _OUT_NUMBER_OFFSET = 32, 36
@@ -63,13 +63,27 @@ class Operands:
 def _get_property(vm: PluginVM, op: Operands) -> Answer:
     path = op.first
     parts = properties.segments(path)
-    value = properties.plugin_property(parts, vm.settings.plugin_name)
+    value = properties.plugin_property(parts, vm.settings.plugin_name, vm.settings.node)
     stream = vm.streams.get(op.context_id)
     if value is None and stream is not None:
-        value = properties.stream_property(parts, stream.owner.facts)
+        value = _stream_property(vm, stream, parts)
         if value is None:
             value = properties.plugins_own(stream.owner.plugin_properties(), path)
     return Answer(Status.NOT_FOUND) if value is None else Answer(Status.OK, value)
+
+
+_TOTAL_SIZES: dict[tuple[bytes, ...], MapType] = {
+    (b"request", b"total_size"): MapType.REQUEST_HEADERS,
+    (b"response", b"total_size"): MapType.RESPONSE_HEADERS,
+}
+
+
+def _stream_property(vm: PluginVM, stream: HttpContext, path: tuple[bytes, ...]) -> bytes | None:
+    facts, map_type = stream.owner.facts, _TOTAL_SIZES.get(path)
+    if map_type is None:
+        return properties.stream_property(path, facts)
+    body = facts.request_bytes if map_type is MapType.REQUEST_HEADERS else facts.response_bytes
+    return properties.total_size(vm.show_map(stream, map_type), body)
 
 
 def _set_property(vm: PluginVM, op: Operands) -> Answer:

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from shared.proxy_wasm.pairs import Pairs
+
 _INTEGER = struct.Struct("<q")
 
 
@@ -62,10 +64,28 @@ def _upstream_port(facts: StreamFacts) -> bytes | None:
     return _integer(facts.upstream_address[1]) if facts.upstream_address else None
 
 
+def _known(name: str, encode: Callable[[int], bytes]) -> Callable[[StreamFacts], bytes | None]:
+    """A fact that not every kind of stream has, or not at every time."""
+
+    def read(facts: StreamFacts) -> bytes | None:
+        value = getattr(facts, name, None)
+        return None if value is None else encode(value)
+
+    return read
+
+
+def _text(value: object) -> bytes:
+    return str(value).encode()
+
+
+# Of Envoy's directions UNSPECIFIED: a listener here is neither a side-car's.
+_LISTENER_DIRECTION = 0
+
 STREAM_PROPERTIES: dict[tuple[bytes, ...], Callable[[StreamFacts], bytes | None]] = {
     (b"request", b"protocol"): lambda facts: facts.protocol.encode() or None,
     (b"request", b"time"): lambda facts: _integer(facts.start_time_ns),
     (b"request", b"size"): lambda facts: _integer(facts.request_bytes),
+    (b"request", b"duration"): _known("duration_ns", _integer),
     (b"response", b"size"): lambda facts: _integer(facts.response_bytes),
     (b"source", b"address"): lambda facts: _address(facts.client_address),
     (b"source", b"port"): lambda facts: _integer(facts.client_address[1]),
@@ -78,6 +98,11 @@ STREAM_PROPERTIES: dict[tuple[bytes, ...], Callable[[StreamFacts], bytes | None]
     (b"connection", b"requested_server_name"): lambda facts: getattr(facts, "requested_server_name", b"") or None,
     (b"upstream", b"address"): _upstream_address,
     (b"upstream", b"port"): _upstream_port,
+    (b"upstream", b"request_attempt_count"): _known("attempts", _integer),
+    (b"cluster_name",): _known("upstream_name", _text),
+    (b"xds", b"cluster_name"): _known("upstream_name", _text),
+    (b"listener_direction",): lambda _: _integer(_LISTENER_DIRECTION),
+    (b"xds", b"listener_direction"): lambda _: _integer(_LISTENER_DIRECTION),
     (b"xds", b"route_name"): lambda facts: facts.route_name.encode(),
     (b"route_name",): lambda facts: facts.route_name.encode(),
 }
@@ -103,11 +128,18 @@ def segments(path: bytes) -> tuple[bytes, ...]:
     return tuple(path.split(b"\0"))
 
 
-def plugin_property(path: tuple[bytes, ...], plugin_name: str) -> bytes | None:
+def plugin_property(path: tuple[bytes, ...], plugin_name: str, node: str) -> bytes | None:
     """What is known in every context. The root id is the plugin's name: SDKs look up their root context by it."""
     if path in ((b"plugin_name",), (b"plugin_root_id",), (b"plugin_vm_id",)):
         return plugin_name.encode()
+    if path in ((b"node", b"id"), (b"xds", b"node", b"id")):
+        return node.encode()
     return None
+
+
+def total_size(fields: Pairs | None, body: int) -> bytes | None:
+    """Names and values of a head, and the body."""
+    return None if fields is None else _integer(sum(len(name) + len(value) for name, value in fields) + body)
 
 
 def stream_property(path: tuple[bytes, ...], facts: StreamFacts) -> bytes | None:

@@ -147,6 +147,9 @@ class Case:
     def forward_request_body(self, data: bytes, eos: bool) -> None:
         self.journal.lines.append(f"> {data.decode()!r}{' eos' if eos else ''}")
 
+    def find_route(self, head: bytes) -> None:
+        self._line("route of", head)
+
     def forward_request_trailers(self, lines: bytes) -> None:
         self._line("> trailers", lines or b"\r\n")
 

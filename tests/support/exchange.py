@@ -119,6 +119,10 @@ class Chain:
         self.holds = stage.holds
         self.replies = dict(stage.replies)
 
+    @property
+    def holding(self) -> bool:
+        return bool(self.holds)
+
     def request_head(self, head: bytes, framing: bytes, eos: bool) -> None:
         self._told("request head", b"", eos)
         if not self._replied("request head") and "request" not in self.holds:
@@ -138,6 +142,14 @@ class Chain:
         self._told("response body", data, eos)
         if not self._replied("response body") and "response" not in self.holds:
             self.sink.forward_response_body(data, eos)
+
+    def request_trailers(self, lines: bytes) -> None:
+        self._told("request trailers", lines, False)
+        self.sink.forward_request_trailers(lines)
+
+    def response_trailers(self, lines: bytes) -> None:
+        self._told("response trailers", lines, False)
+        self.sink.forward_response_trailers(lines)
 
     def finish(self) -> None:
         self._stage.say("chain.finish")
@@ -226,6 +238,10 @@ class Stage:
     def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> PluginStream | None:
         """None, so that there is a chain, unless `answers` were given."""
         return None if self.answers is None else Stream(self, self.answers)
+
+    def find_route(self, head: bytes) -> Route | None:
+        self.say("find_route")
+        return self.snapshot.router.match(b"", b"", b"")
 
     def take_over(self, stream: PluginStream, sink: ChainSink) -> PluginChain:
         self.say("take over")

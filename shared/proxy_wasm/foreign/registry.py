@@ -1,8 +1,8 @@
 """Foreign functions: what a plugin calls by name with proxy_call_foreign_function, and native code answers.
 
 The law: a function answers at once, with its result or with the status that the plugin gets, and never calls into the VM; what
-shall come later comes to the plugin through `ForeignCall.later`, as proxy_on_foreign_function. A function that raises has failed:
-the plugin gets INTERNAL_FAILURE, the log the reason.
+shall come later comes to the plugin through `ForeignCall.later`, as proxy_on_foreign_function. A function that raises has
+failed: the plugin gets INTERNAL_FAILURE, the log the reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def installed() -> dict[str, ForeignFunction]:
 
 
 class ForeignFunctions:
-    """Envoy's functions and `more`, which go first. `deliver` has proxy_on_foreign_function called after the current callback."""
+    """Envoy's functions and `more`, which go first. `deliver` calls proxy_on_foreign_function after the current callback."""
 
     def __init__(self, more: Mapping[str, ForeignFunction] | None = None, deliver: Deliver | None = None) -> None:
         named = {**envoy.FUNCTIONS, **(more or {})}

@@ -51,7 +51,7 @@ PROPERTIES: dict[str, bytes] = {
     "request.referer": b"ref",
     "request.useragent": b"ua",
     "request.id": b"id1",
-    "request.headers.a": b"1",
+    "request.headers.a": b"1,2",
     "request.headers.:path": b"/p/a?q=1&r",
     "request.protocol": b"HTTP/1.1",
     "request.time": integer(Facts.start_time_ns),

@@ -57,7 +57,7 @@ UNIMPLEMENTED = (
     *("proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_cancel", "proxy_grpc_close"),
     *("proxy_get_shared_data", "proxy_set_shared_data", "proxy_register_shared_queue", "proxy_resolve_shared_queue"),
     *("proxy_enqueue_shared_queue", "proxy_dequeue_shared_queue", "proxy_define_metric", "proxy_increment_metric"),
-    *("proxy_record_metric", "proxy_get_metric", "proxy_clear_route_cache"),
+    *("proxy_record_metric", "proxy_get_metric"),
 )
 # With every argument 0, in a body callback.
 ANSWERS: dict[str, Status] = dict.fromkeys(HOST_FUNCTIONS, Status.OK) | {

@@ -1,0 +1,151 @@
+"""Foreign functions: Envoy's, those that are registered, and what they do later."""
+
+from __future__ import annotations
+
+import zlib
+
+from shared.proxy_wasm.abi import Status
+from shared.proxy_wasm.foreign.call import ForeignCall
+from shared.proxy_wasm.foreign.registry import ForeignFunctions
+from tests.conformance.stage import Stage
+from tests.conformance.table import LATER, TABLE
+
+asks, case = TABLE.asks, TABLE.case
+CALL, EVENT = "proxy_call_foreign_function", "proxy_on_foreign_function"
+
+
+def message(**fields: str) -> str:
+    """SetEnvoyFilterStateArguments and the like, as words of the console: strings by their numbers (`_1="path"`)."""
+    parts = (f"%{int(number[1:]) << 3 | 2:02x}%{len(text):02x}{text}" for number, text in fields.items())
+    return "".join(parts)
+
+
+asks(
+    CALL,
+    "an unknown name is NotFound",
+    ("request_headers foreign absent a", "request_headers foreign % a"),
+    "NOT_FOUND",
+    "NOT_FOUND",
+)
+
+
+@case(CALL, "`compress`: zlib's format")
+def _(stage: Stage) -> None:
+    packed = "".join(f"%{byte:02x}" for byte in zlib.compress(b"a" * 2000))
+    stage.expect(stage.answers(f"request_headers foreign uncompress {packed}"), ["OK " + "a" * 2000])
+
+
+@case(CALL, "`compress` of 2000 equal bytes is less than 100, and `uncompress` gives them back")
+def _(stage: Stage) -> None:
+    (answer,) = stage.answers(f"request_headers foreign_back compress uncompress {'a' * 2000}")
+    status, size, back, text = answer.split(" ")
+    stage.expect((status, int(size) < 100, back, text), ("OK", True, "OK", "a" * 2000))
+
+
+asks(
+    CALL,
+    "`uncompress` of anything else is SerializationFailure",
+    ("request_headers foreign uncompress data", "request_headers foreign uncompress x%9cK"),
+    "SERIALIZATION_FAILURE",
+    "SERIALIZATION_FAILURE",
+)
+asks(
+    CALL,
+    "`set_envoy_filter_state` is read again as filter state",
+    (f"request_headers foreign set_envoy_filter_state {message(_1='key', _2='value')}", "log property filter_state%00key"),
+    *("OK", "OK value"),
+)
+asks(
+    CALL,
+    "`set_envoy_filter_state` with a broken message is BadArgument, in a plugin context NotFound",
+    (
+        "request_headers foreign set_envoy_filter_state %0a%ff",
+        f"configure foreign set_envoy_filter_state {message(_1='key', _2='value')}",
+    ),
+    "NOT_FOUND",
+    "BAD_ARGUMENT",
+)
+asks(
+    CALL,
+    "`declare_property` twice is BadArgument",
+    (f"configure foreign declare_property {message(_1='mine')}", f"configure foreign declare_property {message(_1='mine')}"),
+    "OK",
+    "BAD_ARGUMENT",
+)
+asks(
+    CALL,
+    "a property that was declared read-only is set once",
+    (
+        f"configure foreign declare_property {message(_1='mine')}%10%01",
+        "request_headers set_property mine 1",
+        "request_headers set_property mine 2",
+        "log property mine",
+    ),
+    "OK",
+    "OK",
+    "BAD_ARGUMENT",
+    "OK 1",
+)
+
+
+def registered(stage: Stage, **functions: object) -> None:
+    runtime = stage.worker.runtime
+    runtime.foreign = ForeignFunctions(functions, runtime._foreign_event)  # type: ignore[arg-type]
+
+
+@case(CALL, "a registered function gets the bytes, and answers with bytes or a status")
+def _(stage: Stage) -> None:
+    registered(stage, turn=lambda call: call.arguments[::-1], deny=lambda call: Status.BAD_ARGUMENT)
+    stage.expect(
+        stage.answers("request_headers foreign turn abc", "request_headers foreign deny abc"), ["OK cba", "BAD_ARGUMENT"]
+    )
+
+
+@case(CALL, "a registered function that raises is InternalFailure, and its reason is logged")
+def _(stage: Stage) -> None:
+    def broken(call: ForeignCall) -> bytes:
+        raise KeyError("what is missing")
+
+    registered(stage, broken=broken)
+    lines = stage.play("request_headers foreign broken abc")
+    stage.expect("foreign: INTERNAL_FAILURE" in lines, True)
+    stage.expect(
+        [line for line in lines if "what is missing" in line], ["foreign function broken: KeyError: 'what is missing'"]
+    )
+
+
+@case(EVENT, "what a function brings later, with its arguments in buffer 8; nothing of it is left afterwards", LATER)
+def _(stage: Stage) -> None:
+    def start(call: ForeignCall) -> bytes:
+        call.later(7, b"the answer")
+        return b""
+
+    registered(stage, start=start)
+    case_ = stage.open("request_headers foreign start %", "foreign_function buffer 8 4 9", "log buffer 8 0 9")
+    lines = case_.request()
+    stage.expect([line for line in lines if line.startswith("foreign_function")], [])
+    stage.worker.loop.advance()
+    stage.expect(stage.journal.take(), ["foreign_function 1 7 10", "buffer: OK answer"])
+    stage.expect("buffer: NOT_FOUND" in case_.finish(), True)
+
+
+@case(EVENT, "buffer 8 is read-only", LATER)
+def _(stage: Stage) -> None:
+    registered(stage, start=lambda call: call.later(7, b"the answer") or b"")
+    stage.open(
+        "request_headers foreign start %", "foreign_function set_buffer 8 0 0 x", "foreign_function buffer_status 8"
+    ).request()
+    stage.journal.take()
+    stage.worker.loop.advance()
+    stage.expect(stage.journal.take()[1:], ["set_buffer: BAD_ARGUMENT", "buffer_status: OK 10 0"])
+
+
+@case(EVENT, "not for a plugin context that is gone", LATER)
+def _(stage: Stage) -> None:
+    registered(stage, start=lambda call: call.later(7, b"") or b"")
+    stage.open("request_headers foreign start %").request()
+    for root in list(next(iter(stage.worker.runtime._vms.values())).vm.roots.values()):  # type: ignore[union-attr]
+        root.delete()
+    stage.journal.take()
+    stage.worker.loop.advance()
+    stage.expect(stage.journal.take(), [])
