@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from data_plane.callout.http_message import WholeRequest, response_fields
+from data_plane.callout.http_message import WholeRequest, response_fields, trailer_fields
 from data_plane.exchange.messages import RequestHead, ResponseHead
 from data_plane.exchange.sending import DONE, RESPONDING, Sending
 from shared.proxy_wasm.failures import VmFailed
@@ -49,6 +49,8 @@ Failed = Callable[[VmFailed], None]
 
 class HttpCall(Sending):
     """`failed` is told when the plugin's VM does not survive a callback about the call."""
+
+    keeps_trailers = True
 
     __slots__ = ("_call", "_failed", "_limit", "_loop", "_pieces", "_response", "_size", "_timer", "_trailers")
 
@@ -109,6 +111,9 @@ class HttpCall(Sending):
             self._end()
             fields = response_fields(self._response)
             self._tell(lambda: self._call.respond(fields, b"".join(self._pieces), self._trailers))
+
+    def upstream_trailers(self, lines: bytes) -> None:
+        self._trailers = trailer_fields(lines)
 
     def upstream_lost(self, kind: str) -> None:
         conn = self.conn

@@ -129,9 +129,14 @@ def _trailer_lines(trailers: Pairs) -> bytes:
 def response_fields(response: ResponseHead) -> Pairs:
     """`:status` first, names in lower case."""
     _, _, rest = (response.open + response.framing).partition(b"\r\n")
-    return ((b":status", b"%d" % response.status), *field_pairs(rest))
+    return ((b":status", b"%d" % response.status), *_pairs(rest))
 
 
-def field_pairs(lines: bytes) -> Pairs:
+def trailer_fields(lines: bytes) -> Pairs:
+    """Without those that no trailer may be (RFC 9110 6.5.1)."""
+    return tuple(field for field in _pairs(lines) if field[0] not in _OF_GATEWAY)
+
+
+def _pairs(lines: bytes) -> Pairs:
     parts = (line.partition(b":") for line in lines.split(b"\r\n") if line)
     return tuple((name.lower(), value.strip(b" \t")) for name, _, value in parts)

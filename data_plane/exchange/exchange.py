@@ -93,6 +93,16 @@ class Exchange(Sending):
         elif self.state != DONE:
             self._fail(kind)
 
+    def held(self) -> object:
+        """What is known of a request that plugins hold, for comparison with a later look; None when none does."""
+        return None
+
+    def held_too_long(self) -> None:
+        if self._on_wire:
+            self._cut()
+        elif self.state != DONE:
+            self._fail("plugin_held")
+
     # Events of the upstream.
 
     def upstream_response(self, response: ResponseHead, body: bytes, eos: bool) -> None:
@@ -119,7 +129,7 @@ class Exchange(Sending):
             counters.upstream_retries += 1
             self._repeat()
             return
-        counters.upstream_errors += 1
+        counters.upstream_error(kind, self.route, self.node)
         if self._on_wire:
             self._cut()
         elif self.state != DONE:

@@ -96,6 +96,9 @@ class HeadExchange(FilteredExchange):
             self._take_over(self._stream)
         super()._fail(kind)
 
+    def held(self) -> object:
+        return None if self._stream is not None or self._settled else super().held()
+
     def _request_backlog(self) -> int:
         return 0 if self._stream is not None or self._settled else super()._request_backlog()
 

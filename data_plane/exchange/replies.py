@@ -58,6 +58,7 @@ _ROWS: dict[str, tuple[int, str]] = {
     # What happened in here.
     "overloaded": (503, "too many connections"),
     "plugin_failed": (503, "plugin failed"),
+    "plugin_held": (504, "a plugin held the request too long"),
     "internal": (500, "internal error"),
 }
 

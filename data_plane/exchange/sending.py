@@ -53,6 +53,9 @@ class Sending:
         "state",
     )
 
+    # Whether `upstream_trailers` is told those of a response.
+    keeps_trailers = False
+
     def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None) -> None:
         self.serving = serving
         self.client = client
@@ -88,6 +91,9 @@ class Sending:
     def upstream_body(self, data: bytes, eos: bool) -> None:
         raise NotImplementedError
 
+    def upstream_trailers(self, lines: bytes) -> None:
+        """The field lines behind a body, told before its end."""
+
     def upstream_lost(self, kind: str) -> None:
         raise NotImplementedError
 
@@ -105,7 +111,7 @@ class Sending:
         if self.state != CONNECTING or self.route is None:
             return
         counters = self.serving.counters
-        counters.upstream_errors += 1
+        counters.upstream_error(kind, self.route, self.node)
         upstream = self.route.upstream
         if kind == "upstream_connect_failed" and upstream is not None:
             node = self._untried_node(upstream)

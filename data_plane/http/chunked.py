@@ -2,7 +2,7 @@
 
 The law: llhttp cannot be paused, but a chunked body can only end right behind CR LF CR LF (the last chunk, or the trailers), so
 it is fed piece by piece up to each of those; when it reports the end, it is at the end of a piece and the rest is another
-message's. Extensions and trailers are dropped, and bounded by what the body's size excuses.
+message's. Extensions are dropped, and trailers but for a TrailerReader; both are bounded by what the body's size excuses.
 """
 
 from __future__ import annotations
@@ -69,3 +69,18 @@ class ChunkedReader:
         # An end may overlap the one before it (CR LF CR LF CR LF), but never begins before `start`: two share at most a CR LF,
         # and a message that ends there was complete at the first.
         return len(data) if found < 0 else found + 4
+
+
+class TrailerReader(ChunkedReader):
+    """`lines` are the trailers, as field lines."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self) -> None:
+        self.lines = b""
+        super().__init__()
+        # The head that was fed above has a field.
+        self.lines = b""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines += b"%b: %b\r\n" % (name, value)

@@ -42,6 +42,7 @@ class ClientConnection(RequestReader):
         "_blocked",
         "_exchange",
         "_gateway",
+        "_held",
         "_linger_until",
         "_loop",
         "_reading",
@@ -61,6 +62,7 @@ class ClientConnection(RequestReader):
         self._exchange: Exchange | None = None
         self._requests_seen = 0
         self._sweeps = 0
+        self._held: object = None
         self._reading = True
         self._blocked = False
         self._linger_until = 0.0
@@ -182,8 +184,19 @@ class ClientConnection(RequestReader):
         """Whether a request is being answered, or its answer is still to be written."""
         return self._exchange is not None or (self._state == CLOSED and self._transport.get_write_buffer_size() > 0)
 
-    def sweep(self, idle_sweeps: int) -> None:
-        """Looked at every now and then: close if no request came since so many looks ago."""
+    def sweep(self, idle_sweeps: int, held_sweeps: int) -> None:
+        """Looked at every now and then: close if no request came since so many looks ago, and answer what plugins have held,
+        without a byte of progress, for so many looks.
+        """
+        exchange = self._exchange
+        held = None if exchange is None else exchange.held()
+        if exchange is not None and held is not None and (self._requests, held) == self._held:
+            self._sweeps += 1
+            if self._sweeps >= held_sweeps:
+                self._held = None
+                exchange.held_too_long()
+            return
+        self._held = None if held is None else (self._requests, held)
         if self._state != HEAD or self._buffer or self._requests != self._requests_seen:
             self._requests_seen = self._requests
             self._sweeps = 0

@@ -34,6 +34,8 @@ KEEPALIVE_SECONDS = 75.0
 BODY_IDLE_SECONDS = 60.0
 # nginx's send_timeout; a client must take what is buffered (64 KiB) in this time, so about 1 KiB/s is the slowest.
 SEND_SECONDS = 60.0
+# Envoy's stream_idle_timeout: a plugin that pauses for ever must not keep a connection and a body for ever.
+HELD_SECONDS = 300.0
 # After an answer to an unfinished request, so that the client reads it before the connection resets (nginx: 30 s and 5 s).
 LINGER_SECONDS = 30.0
 LINGER_IDLE_SECONDS = 5.0

@@ -14,7 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from data_plane.exchange.framing import BODILESS
 from data_plane.exchange.messages import CHUNKED, ResponseHead
-from data_plane.http.chunked import ChunkedError, ChunkedReader
+from data_plane.http.chunked import ChunkedError, ChunkedReader, TrailerReader
 from data_plane.http.head import HeadError, parse_response
 from data_plane.http.limits import INTERIM_RESPONSES, RESPONSE_HEAD_BYTES
 from data_plane.http.timers import NEVER, Deadline
@@ -283,7 +283,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._state = CHUNKS
         self._whole = response.keep_alive
-        self._chunks = ChunkedReader()
+        self._chunks = TrailerReader() if exchange.keeps_trailers else ChunkedReader()
         body, done = self._take_chunks(self._chunks, data[start:])
         exchange.upstream_response(response, body, done)
 
@@ -328,6 +328,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._state = IDLE
             self._chunks = None
             self._whole = self._whole and not rest
+            if isinstance(reader, TrailerReader) and self.exchange is not None:
+                self.exchange.upstream_trailers(reader.lines)
         return body, done
 
     def _read_chunks(self, data: bytes) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
-from data_plane.config.snapshot import Timeouts
+from data_plane.config.snapshot import PluginBinding, Timeouts, WasmPlugin
 from data_plane.http import limits
+from data_plane.plugins.interface import ChainSink
 from tests.support.gateway import LiveGateway, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, client, took
 
@@ -231,7 +233,7 @@ def test_one_client_too_many_is_told_so(gateway: LiveGateway) -> None:
 def sweep(gateway: LiveGateway) -> None:
     def look() -> None:
         for one in tuple(gateway.gateway.clients):
-            one.sweep(15)
+            one.sweep(15, 3)
 
     gateway.ask(look)
 
@@ -253,3 +255,45 @@ def test_a_request_between_two_sweeps_keeps_the_connection(gateway: LiveGateway)
             for _ in range(10):
                 sweep(gateway)
         assert raw.get().status == 503
+
+
+class Holding:
+    """A chain whose plugin pauses the request for ever."""
+
+    reads_request_body = reads_response_body = False
+    request_backlog = response_backlog = 0
+    holding = True
+
+    def __init__(self, sink: ChainSink) -> None:
+        self._sink = sink
+
+    def request_head(self, head: bytes, framing: bytes, eos: bool) -> None: ...
+
+    def request_body(self, data: bytes, eos: bool) -> None: ...
+
+    def request_trailers(self, lines: bytes) -> None: ...
+
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> None:
+        self._sink.forward_response_head(head)
+
+    def response_body(self, data: bytes, eos: bool) -> None:
+        self._sink.forward_response_body(data, eos)
+
+    def response_trailers(self, lines: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def test_a_plugin_that_pauses_for_ever_is_answered_for(gateway: LiveGateway) -> None:
+    gateway.runtime.make = Holding
+    binding = PluginBinding(WasmPlugin("p", 0, ""), b"", "route/1", 0)
+    gateway.route(replace(route_to(1), bindings=(binding,)))
+    with client(gateway.port) as raw:
+        for _ in range(2):
+            raw.send(REQUEST)
+            gateway.until(lambda it: it.busy() == 1)
+            for _ in range(4):
+                assert gateway.ask(gateway.gateway.busy) == 1
+                sweep(gateway)
+            response = raw.response()
+            assert (response.status, response.field(b"connection")) == (504, None)

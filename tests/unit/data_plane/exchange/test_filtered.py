@@ -251,3 +251,37 @@ def test_what_plugins_may_ask() -> None:
     stage.exchange.request_body(b"d", True)
     stage.response(b"12345", length=6)
     assert (info.request_bytes, info.response_bytes) == (4, 5)
+
+
+def test_what_plugins_hold_is_seen_by_who_looks() -> None:
+    stage = plugged(holds=("request",))
+    stage.request(b"POST", b"ab", length=4)
+    before = stage.exchange.held()
+    assert before is not None
+    assert stage.exchange.held() == before
+    stage.exchange.request_body(b"c", False)
+    assert stage.exchange.held() not in (before, None), "there is progress"
+    passing = plugged()
+    passing.request()
+    assert passing.exchange.held() is None
+
+
+def test_a_request_that_plugins_hold_too_long_is_answered() -> None:
+    stage = plugged(holds=("request",))
+    stage.request()
+    stage.exchange.held_too_long()
+    said = stage.take()
+    assert said[0] == "chain: response head 504"
+    assert said[-2].startswith("client.finish HTTP/1.1 504 Gateway Timeout|")
+    assert said[-2].endswith(" keep")
+    assert said[-1] == "chain.finish"
+
+
+def test_a_response_that_plugins_hold_too_long_is_replaced() -> None:
+    stage = plugged(holds=("response",))
+    stage.request()
+    assert stage.response(b"hi", length=2)[-1] == "chain: response body hi eos"
+    assert stage.exchange.held() is not None
+    stage.exchange.held_too_long()
+    assert stage.take()[0].startswith("client.finish HTTP/1.1 504 Gateway Timeout|")
+    assert stage.exchange.state == DONE
