@@ -145,6 +145,32 @@ def test_an_address_in_place_of_a_name_and_a_body_with_trailers(gateway: LiveGat
     assert all(line.endswith(" 2 70000 0") for line in calling.said.lines if line.startswith("http_call_response"))
 
 
+@pytest.mark.parametrize("cut", [0, 60, 100, 112, 120])
+def test_a_response_with_trailers(gateway: LiveGateway, calling: Calling, cut: int) -> None:
+    """However its bytes arrive."""
+    binding = calling.bind(
+        *(f"request_headers {ASK}", PAUSE, "http_call_response pairs 7", "http_call_response buffer 4 0 99"),
+        *("http_call_response effective 2", "http_call_response continue 0"),
+    )
+    fields = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    message = fields + b"4\r\nbody\r\n0\r\nX-Sum: 1\r\nx-two:  2\r\nTE: x\r\n\r\n"
+
+    def script(side: UpstreamSide) -> None:
+        while side.head():
+            side.send(message[:cut])
+            # A turn of the gateway's loop in between: it has read the first part.
+            gateway.until(lambda _: True)
+            side.send(message[cut:])
+
+    with upstream(script) as auth, upstream(answering(ok(b"served"))) as server, client(gateway.port) as raw:
+        gateway.route(route_to(server.port, bindings=(binding,)), upstreams=named(auth.port))
+        for _ in range(2):
+            assert raw.get().body == b"served"
+        assert len(auth.connections) == 1
+    assert calling.said.results("pairs") == ["OK x-sum=1|x-two=2"] * 2
+    assert calling.said.results("buffer") == ["OK body"] * 2
+
+
 @pytest.mark.parametrize(
     ("call", "status"),
     [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_plane.http.chunked import ChunkedError, ChunkedReader
+from data_plane.http.chunked import ChunkedError, ChunkedReader, TrailerReader
 from data_plane.http.limits import CHUNK_OVERHEAD_BYTES
 
 MESSAGE = b"5;a=b\r\nhello\r\n4\r\n\r\n\r\n\r\n0\r\nX: y\r\n\r\n"
@@ -90,3 +90,15 @@ def test_extensions_and_trailers_are_bounded_by_the_body() -> None:
 def test_a_body_in_chunks_of_one_byte_is_fine() -> None:
     body, done, _ = read([b"1\r\na\r\n" * 100_000 + b"0\r\n\r\n"])
     assert (len(body), done) == (100_000, True)
+
+
+@given(st.lists(st.integers(0, len(MESSAGE + REST)), max_size=8))
+def test_a_trailer_reader_keeps_the_trailers_and_only_them(cuts: list[int]) -> None:
+    data = MESSAGE + REST
+    edges = [0, *sorted(cuts), len(data)]
+    reader = TrailerReader()
+    done = False
+    for start, end in pairwise(edges):
+        if end > start and not done:
+            _, done, _ = reader.feed(data[start:end])
+    assert reader.lines == b"X: y\r\n"
