@@ -5,11 +5,30 @@ The law: counting is an attribute increment; whoever publishes the numbers reads
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import Node, Route
+
+
+class UpstreamErrors(Protocol):
+    """Whoever wants to hear of each. `kind` is a key of exchange/replies.py."""
+
+    def __call__(self, kind: str, route: Route | None, node: Node | None) -> None: ...
+
 
 class Counters:
     """`responses` is indexed by the first digit of the status."""
 
-    __slots__ = ("client_aborts", "connections", "requests", "responses", "upstream_errors", "upstream_retries")
+    __slots__ = (
+        "client_aborts",
+        "connections",
+        "on_upstream_error",
+        "requests",
+        "responses",
+        "upstream_errors",
+        "upstream_retries",
+    )
 
     def __init__(self) -> None:
         self.connections = 0
@@ -18,6 +37,12 @@ class Counters:
         self.client_aborts = 0
         self.upstream_errors = 0
         self.upstream_retries = 0
+        self.on_upstream_error: UpstreamErrors | None = None
+
+    def upstream_error(self, kind: str, route: Route | None, node: Node | None) -> None:
+        self.upstream_errors += 1
+        if self.on_upstream_error is not None:
+            self.on_upstream_error(kind, route, node)
 
     def statistics(self) -> dict[str, int]:
         classes = {f"responses_{digit}xx": self.responses[digit] for digit in range(1, 6)}

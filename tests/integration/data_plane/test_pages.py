@@ -15,8 +15,8 @@ import pytest
 from data_plane.observe import server as page_server
 from data_plane.observe.observer import METRICS_PATH, Pages
 from data_plane.observe.server import Page, PageServer, text
-from tests.integration.data_plane.test_processes import data_plane
 from tests.support.command import wait_until
+from tests.support.data_plane import data_plane
 from tests.support.gateway import HOST, answering, ok, upstream
 
 
