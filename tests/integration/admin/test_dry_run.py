@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from control_plane.sandbox.sandbox import Sandbox
+from control_plane.sandbox.job import Job, Refusal
+from control_plane.sandbox.sandbox import Fetch, Sandbox
 from shared.store.contract import ConfigStore
 from tests.support.admin import NODES, Admin, admin
 from tests.support.command import wait_until
@@ -182,16 +183,45 @@ async def test_host_calls_have_no_company_and_fail_nothing(api: Admin) -> None:
     await api.ok("PUT", "/routes/1", using("share", **ROUTE))
 
 
-async def test_a_plugin_that_changes_while_it_is_bound_is_asked_again(api: Admin) -> None:
-    """However the two interleave: never the new module with a configuration that it refuses."""
-    await api.upload("p", GOOD)
-    for number in range(6):
-        bind, upload = await asyncio.gather(
-            api.call("PUT", "/routes/1", using("a", **ROUTE)), api.call("PUT", "/wasm_plugins/p/module", content=NEXT)
-        )
-        assert sorted((bind.status_code // 100, upload.status_code // 100)) == [2, 4], number
-        await api.call("DELETE", "/routes/1")
-        await api.upload("p", GOOD)
+class Meddled(Sandbox):
+    """Between a verdict and the write that it is for, something else is written once."""
+
+    meddle: Callable[[], Awaitable[object]] | None = None
+
+    async def run(self, job: Job, fetch: Fetch) -> Refusal | None:
+        refusal = await super().run(job, fetch)
+        meddle, self.meddle = self.meddle, None
+        if meddle is not None:
+            await meddle()
+        return refusal
+
+
+@pytest.mark.parametrize("before", [None, "b"], ids=["bound", "changed"])
+async def test_a_configuration_that_comes_while_the_module_is_tried_counts(store: ConfigStore, before: str | None) -> None:
+    sandbox = Meddled()
+    try:
+        async with admin(store, sandbox=sandbox) as api:
+            await api.upload("p", GOOD)
+            if before is not None:
+                await api.ok("PUT", "/routes/1", using(before, **ROUTE))
+            sandbox.meddle = lambda: api.ok("PUT", "/routes/1", using("a", **ROUTE))
+            assert "not with a" in await api.refused(400, "PUT", "/wasm_plugins/p/module", content=NEXT)
+    finally:
+        sandbox.close()
+
+
+@pytest.mark.parametrize("before", [None, "b"], ids=["bound", "changed"])
+async def test_a_module_that_comes_while_a_configuration_is_tried_counts(store: ConfigStore, before: str | None) -> None:
+    sandbox = Meddled()
+    try:
+        async with admin(store, sandbox=sandbox) as api:
+            await api.upload("p", GOOD)
+            if before is not None:
+                await api.ok("PUT", "/routes/1", using(before, **ROUTE))
+            sandbox.meddle = lambda: api.upload("p", NEXT)
+            assert "not with a" in await api.refused(400, "PUT", "/routes/1", using("a", **ROUTE))
+    finally:
+        sandbox.close()
 
 
 # --- the sandbox
