@@ -11,7 +11,7 @@ from shared.proxy_wasm.state.directory import discard
 from shared.proxy_wasm.state.host_state import HostState
 from shared.proxy_wasm.state.metric_table import MetricKind
 from shared.proxy_wasm.state.reader import StateReader
-from tests.support.host_state import roles, told
+from tests.support.host_state import assert_consistent, roles, told
 
 
 @pytest.fixture
@@ -46,6 +46,10 @@ def test_reports_and_numbers_of_workers_that_live_and_of_one_that_left(directory
         assert third.line() == "told"
         assert reader.gateway_metrics()[0].value == 8
         third.kill()
+        last = start(told, directory, "d", 1)
+        assert last.line() == "told"
+        assert_consistent(reader._environment)
+        last.kill()
 
 
 def test_a_state_that_was_made_anew_is_noticed(directory: Path, reader: StateReader) -> None:

@@ -267,6 +267,7 @@ def assert_consistent(environment: Environment) -> None:
         living = {key for key, _ in rows(txn, tables.workers)}
         for table in (tables.ready, tables.metrics, tables.gateway):
             assert {key[:8] for key, _ in rows(txn, table)} <= living | {U64.pack(0)}
+        assert {key for key, _ in rows(txn, tables.reports)} <= living
 
 
 if __name__ == "__main__":
