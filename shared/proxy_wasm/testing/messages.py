@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 
 Fields = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -88,18 +88,29 @@ class Request:
     complete: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Response:
     """A response: of the upstream, of a callout, or as the client got it. `chunks` are the pieces in which a body arrives."""
 
-    status: int = 200
-    headers: Headers = field(default_factory=Headers)
-    body: bytes = b""
-    chunks: tuple[bytes, ...] = ()
-    complete: bool = True
+    status: int
+    headers: Headers
+    body: bytes
+    chunks: tuple[bytes, ...]
+    complete: bool
 
-    def __post_init__(self) -> None:
-        self.headers = Headers(self.headers)
+    def __init__(
+        self,
+        status: int = 200,
+        headers: Fields = (),
+        body: str | bytes = b"",
+        chunks: Iterable[bytes] = (),
+        complete: bool = True,
+    ) -> None:
+        self.status = status
+        self.headers = Headers(headers)
+        self.body = as_bytes(body)
+        self.chunks = tuple(chunks)
+        self.complete = complete
         if self.chunks:
             self.body = b"".join(self.chunks)
 

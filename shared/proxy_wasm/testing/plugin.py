@@ -145,11 +145,11 @@ class Plugin:
 
     def __init__(self, machine: _Machine, configuration: bytes) -> None:
         self._machine = machine
-        contexts = list[PluginContext]()
+        contexts, said = list[PluginContext](), len(machine.logs)
         try:
             machine.settle(lambda: contexts.append(machine.vm.create_root(configuration)))
         except PluginRefused as refused:
-            raise Refused(refused.stage, machine.logs) from None
+            raise Refused(refused.stage, machine.logs[said:]) from None
         (self._context,) = contexts
 
     @classmethod
@@ -176,7 +176,7 @@ class Plugin:
         trapped).
         """
         data = module if isinstance(module, bytes) else Path(module).read_bytes()
-        settings = VmSettings(name, limits or Limits(), as_bytes(vm_configuration), dict(environment or {}), log_level)
+        settings = VmSettings(name, limits or Limits(), as_bytes(vm_configuration), dict(environment or {}), log_level, dialect=dialect)
         machine = _Machine(data, settings, shared or Shared(), transcript, calls, dialect == "apisix")
         return cls(machine, as_bytes(configuration))
 
