@@ -55,6 +55,13 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
         ({"store": "sqlite://x/y"}, {}, "", "--store: a sqlite URL has three slashes"),
         ({"admin_key": ""}, {}, "", "--admin-key: "),
         ({"trace_key": "short"}, {}, "", "--trace-key: expected 16 characters or more of printable ASCII without blanks"),
+        ({"registry_config": "/absent"}, {}, "", "--registry-config: there is no file /absent that can be read"),
+        (
+            {},
+            {"ALLOW_PRIVATE_MODULE_SOURCES": "maybe"},
+            "",
+            "WASPGATE_ALLOW_PRIVATE_MODULE_SOURCES: input should be a valid bool",
+        ),
         ({}, {"WORKERS": "many"}, "", "WASPGATE_WORKERS: input should be a valid integer"),
         ({}, {"WORKERS": "0"}, "", "WASPGATE_WORKERS: input should be greater than or equal to 1"),
         ({}, {}, "workers = -1", "waspgate.toml: workers: input should be greater than or equal to 1"),
@@ -81,6 +88,16 @@ def test_an_error_names_the_source_and_the_value(
         load_settings(option, config(tmp_path, file))
     assert message in str(caught.value)
     assert caught.value.exit_code == USAGE
+
+
+def test_where_modules_may_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({}, None).allow_private_module_sources is False
+    (tmp_path / "config.json").touch()
+    monkeypatch.setenv("WASPGATE_ALLOW_PRIVATE_MODULE_SOURCES", "true")
+    monkeypatch.setenv("WASPGATE_REGISTRY_CONFIG", str(tmp_path / "config.json"))
+    settings = load_settings({}, None)
+    assert (settings.allow_private_module_sources, settings.registry_config) == (True, tmp_path / "config.json")
+    assert load_settings({"allow_private_module_sources": False}, None).allow_private_module_sources is False
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
