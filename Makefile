@@ -8,9 +8,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CORE := shared/proxy_wasm/core.wasm
-PLUGINS := $(addprefix .build/plugins/,c-greeting.wasm c-headers.wasm assemblyscript-greeting.wasm rust-greeting.wasm \
-  rust-jwt-auth.wasm rust-rate-limit.wasm rust-callout-auth.wasm go-greeting.wasm \
-  go-rewrite.wasm go-request-log.wasm)
+# By language, as in `make plugins-c`; `make plugins` builds them all.
+C_PLUGINS := c-greeting c-headers
+ASSEMBLYSCRIPT_PLUGINS := assemblyscript-greeting
+RUST_PLUGINS := $(addprefix rust-,greeting jwt-auth rate-limit callout-auth)
+GO_PLUGINS := $(addprefix go-,greeting rewrite request-log)
+modules = $(patsubst %,.build/plugins/%.wasm,$(1))
+PLUGINS := $(call modules,$(C_PLUGINS) $(ASSEMBLYSCRIPT_PLUGINS) $(RUST_PLUGINS) $(GO_PLUGINS))
 # As in `make up OPTIONS="--listen 127.0.0.1:8080"` and `make bench OPTIONS="--rounds 3"`.
 OPTIONS ?=
 
@@ -32,7 +36,8 @@ export npm_config_update_notifier := false
 # Node trusts its own list only; a company's certificate authority is in the system's.
 export NODE_OPTIONS ?= --use-system-ca
 
-.PHONY: up down test conformance lint format types bench plugins core clean help
+.PHONY: up down test conformance lint format types bench plugins core clean help \
+  plugins-c plugins-assemblyscript plugins-rust plugins-go
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
 
@@ -43,7 +48,7 @@ help:
 	@echo "make conformance  the table of the ABI, run and written to docs/conformance.md"
 	@echo "make lint    ruff    make types    mypy    make format    rewrite in place"
 	@echo "make bench   CPU per request beside Envoy and nginx"
-	@echo "make plugins the example plugins, into .build/plugins/"
+	@echo "make plugins the example plugins, into .build/plugins/; plugins-c (rust, go, assemblyscript) those of a language"
 	@echo "make clean   forget everything that was fetched or built"
 
 up: $(READY) $(CORE) .build/plugins/c-greeting.wasm
@@ -73,12 +78,16 @@ bench: $(VENV)/.bench $(CORE) .build/plugins/c-headers.wasm
 	@$(PY) -m tests.bench $(OPTIONS)
 
 plugins: $(PLUGINS)
+plugins-c: $(call modules,$(C_PLUGINS))
+plugins-assemblyscript: $(call modules,$(ASSEMBLYSCRIPT_PLUGINS))
+plugins-rust: $(call modules,$(RUST_PLUGINS))
+plugins-go: $(call modules,$(GO_PLUGINS))
 
 core: $(CORE)
 
 clean: down
 	rm -rf $(VENV) .build .waspgate .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
-	rm -rf plugins/assemblyscript/*/node_modules $(CORE) $(CORE).digest
+	rm -rf plugins/assemblyscript/*/node_modules plugins/rust/Cargo.lock $(CORE) $(CORE).digest
 
 # The first interpreter that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -21,5 +21,7 @@ def steps() -> list[tuple[str, str]]:
 
 def test_the_guide_works_word_for_word(shell: Shell, ports: Ports) -> None:
     assert len(steps()) > 10
+    # Where `push` asks which workers have the module.
+    shell.run(f"export WASPGATE_CONTROL={ports.address('9090')}")
     for command, shown in steps():
         perform(shell, ports, command, shown)
