@@ -145,15 +145,21 @@ class Supervisor:
             os._exit(status)
 
     def _stop(self) -> int:
-        for slot in self._slots:
+        """The observer last: it shows how the others drain."""
+        workers = [slot for slot in self._slots if slot.number != OBSERVER]
+        observers = [slot for slot in self._slots if slot.number == OBSERVER]
+        return self._end(workers, self._grace + STOP_SECONDS) | self._end(observers, STOP_SECONDS)
+
+    def _end(self, slots: list[Slot], seconds: float) -> int:
+        for slot in slots:
             if slot.pid:
                 os.kill(slot.pid, signal.SIGTERM)
-        deadline = time.monotonic() + self._grace + STOP_SECONDS
+        deadline = time.monotonic() + seconds
         status = 0
-        while any(slot.pid for slot in self._slots):
+        while any(slot.pid for slot in slots):
             signal.sigtimedwait(_SIGNALS, max(0.0, deadline - time.monotonic()))
             late = time.monotonic() >= deadline
-            for slot in self._slots:
+            for slot in slots:
                 if slot.pid and late:
                     log.error(f"{slot.role} did not stop in time and is killed", **slot.named(), pid=slot.pid)
                     os.kill(slot.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -27,7 +28,7 @@ from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
 from data_plane.http.tracing import Tracer, TracingConnection
 from data_plane.observe.reporter import Reporter
-from data_plane.observe.status import WorkerStatus
+from data_plane.observe.status import PROBLEMS_SHOWN, WorkerStatus
 from data_plane.observe.traces import TRACES_PATH, TraceStore
 from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.runtime import WasmRuntime
@@ -164,7 +165,8 @@ class Worker:
             store_reachable=watcher.is_reachable,
             revision=watcher.applied_revision,
             connections=len(self.gateway.clients),
-            problems=watcher.problems,
+            problems=dict(islice(watcher.problems.items(), PROBLEMS_SHOWN)),
+            problems_total=len(watcher.problems),
             plugins=self._runtime.statuses(),
         )
 

@@ -55,6 +55,7 @@ async def _supervise(settings: Settings) -> int:
         gateway=f"http://{settings.listen}",
         admin=f"http://{settings.admin}/apisix/admin",
         store=settings.store_without_password,
+        **_pages(settings),
     )
     stop = _stop_event()
     ends = {asyncio.create_task(process.wait(), name=name) for name, process in planes.items()}
@@ -99,6 +100,12 @@ async def _stop(planes: Mapping[str, Process], ends: set[asyncio.Task[int]]) -> 
         log.error(f"the {task.get_name()} did not stop in time and is killed", seconds=GRACE_SECONDS)
         planes[task.get_name()].kill()
     await asyncio.wait(ends)
+
+
+def _pages(settings: Settings) -> dict[str, str]:
+    """The data plane says where those are whose port it chose itself."""
+    shown = {"metrics": (settings.prometheus, "/apisix/prometheus/metrics"), "control": (settings.control, "/v1")}
+    return {name: f"http://{address}{path}" for name, (address, path) in shown.items() if address and address.port}
 
 
 def _environment(settings: Settings) -> dict[str, str]:

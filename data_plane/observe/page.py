@@ -40,7 +40,7 @@ def gauges(reports: Sequence[Report], room: tuple[int, int]) -> Samples:
         # Two data planes on one store have workers of the same number.
         labels = {"worker": str(report["worker"]), "pid": str(report["pid"])}
         found[sample("waspgate_config_revision", **labels)] = report["revision"]
-        found[sample("waspgate_config_problems", **labels)] = len(report["problems"])
+        found[sample("waspgate_config_problems", **labels)] = report["problems_total"]
         for plugin in report["plugins"]:
             _add_plugin(found, plugin)
     return found

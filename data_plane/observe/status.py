@@ -13,8 +13,9 @@ from typing import Literal
 # request starts it again. `refused`: it runs, and has refused every configuration that it was given.
 PluginState = Literal["idle", "running", "waiting", "failed", "refused"]
 
-# Of the places where a plugin refused its configuration: the rest is counted.
+# Of the places where a plugin refused its configuration, and of the problems of the configuration: the rest is counted.
 REFUSALS_SHOWN = 20
+PROBLEMS_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class PluginStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """`problems` are those of the configuration, by store key; `ready` is false until there was a first configuration."""
+    """`problems` are the first of the configuration's, by store key; `ready` is false until there was a first configuration."""
 
     worker: int
     pid: int
@@ -69,4 +70,5 @@ class WorkerStatus:
     revision: int
     connections: int
     problems: Mapping[str, str]
+    problems_total: int
     plugins: tuple[PluginStatus, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.client import HTTPConnection
@@ -15,9 +16,10 @@ import pytest
 from data_plane.observe import server as page_server
 from data_plane.observe.observer import METRICS_PATH, Pages
 from data_plane.observe.server import Page, PageServer, text
-from tests.support.command import wait_until
+from tests.support.command import get, wait_until
 from tests.support.data_plane import data_plane
-from tests.support.gateway import HOST, answering, ok, upstream
+from tests.support.gateway import HOST, UpstreamSide, answering, ok, upstream
+from tests.support.raw_http import client
 
 
 def echo(path: str) -> Page:
@@ -131,3 +133,26 @@ def test_without_pages_there_is_no_observer(tmp_path: Path) -> None:
         wait_until(lambda: len(gateway.workers()) == 1, "its worker is there")
         (started,) = gateway.events("data plane is starting")
         assert not {"prometheus", "control"} & started.keys()
+
+
+def test_the_pages_show_how_the_workers_drain(tmp_path: Path) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(side: UpstreamSide) -> None:
+        if side.head():
+            asked.set()
+            go_on.wait(20)
+            side.send(ok(b"done"))
+
+    with upstream(slow) as server, data_plane(tmp_path, "--control", f"{HOST}:0", serves=server.port) as gateway:
+        gateway.ready(1)
+        (started,) = gateway.events("data plane is starting")
+        with client(gateway.port) as waiting:
+            waiting.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert asked.wait(20)
+            gateway.process.terminate()
+            wait_until(lambda: bool(gateway.events("draining")), "it drains")
+            assert get(f"http://{started['control']}/status") is not None
+            go_on.set()
+            assert waiting.response().body == b"done"
+        assert gateway.wait() == 0

@@ -41,7 +41,7 @@ PLUGIN = PluginStatus(
 
 def report(worker: int, *plugins: PluginStatus, ready: bool = True, reachable: bool = True) -> dict[str, Any]:
     problems = {"/apisix/routes/1": "is wrong"}
-    return asdict(WorkerStatus(worker, 100 + worker, 1.5, ready, reachable, 7, 2, problems, plugins))
+    return asdict(WorkerStatus(worker, 100 + worker, 1.5, ready, reachable, 7, 2, problems, 12, plugins))
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -73,7 +73,7 @@ def test_a_page() -> None:
     assert shown["waspgate_wasm_plugin_workers", (("plugin", "p"), ("state", "running"))] == 1
     assert shown["waspgate_wasm_plugin_workers", (("plugin", "p"), ("state", "waiting"))] == 1
     assert shown["waspgate_config_revision", (("pid", "101"), ("worker", "1"))] == 7
-    assert shown["waspgate_config_problems", (("pid", "102"), ("worker", "2"))] == 1
+    assert shown["waspgate_config_problems", (("pid", "102"), ("worker", "2"))] == 12
     assert shown["apisix_nginx_http_current_connections", (("state", "active"),)] == 4
     assert shown["apisix_etcd_reachable", ()] == 0
     assert shown["apisix_shared_dict_free_space_bytes", (("name", "wasm"),)] == 700
