@@ -344,7 +344,9 @@ class WasmChain(Bodies):
     def _failed(self, link: Link, failure: VmFailed, direction: Direction) -> bool:
         """True when the current piece of this direction goes on to the next link."""
         self._drop(link, failure)
-        if link.policy != "fail_open":
+        plugin = link.slot.binding.plugin
+        # In the dialect of APISIX a response goes on without the plugin.
+        if plugin.failure_policy != "fail_open" and not (direction and plugin.dialect == "apisix"):
             self._reply(PLUGIN_FAILED)
             return False
         for held in (Direction.REQUEST, Direction.RESPONSE):

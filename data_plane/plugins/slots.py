@@ -111,6 +111,7 @@ class VmSlot:
                 self._runtime.log_level,
                 self._runtime.foreign,
                 self._runtime.node,
+                self.plugin.dialect,
             )
             sharing, limits = self._runtime.sharing, self.plugin.limits
             services = None if sharing is None else sharing.services(self.plugin.name, limits.shared_data_bytes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.foreign.registry import ForeignFunctions
@@ -30,6 +30,7 @@ class VmSettings:
     log_level: LogLevel = LogLevel.INFO
     foreign: ForeignFunctions = field(default_factory=ForeignFunctions)
     node: str = ""
+    dialect: Literal["proxy-wasm", "apisix"] = "proxy-wasm"
 
 
 class StreamOwner(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.proxy_wasm import call_operations, properties
+from shared.proxy_wasm import call_operations, nginx, properties
 from shared.proxy_wasm.abi import LogLevel, MapType, Status
 from shared.proxy_wasm.calls import Core
 from shared.proxy_wasm.failures import GuestTrap
@@ -66,10 +66,18 @@ def _get_property(vm: PluginVM, op: Operands) -> Answer:
     value = properties.plugin_property(parts, vm.settings.plugin_name, vm.settings.node)
     stream = vm.streams.get(op.context_id)
     if value is None and stream is not None:
-        value = _stream_property(vm, stream, parts)
+        if vm.settings.dialect == "apisix" and nginx.is_variable(path):
+            value = nginx.variable(path, _message(vm, stream))
+        else:
+            value = _stream_property(vm, stream, parts)
         if value is None:
             value = properties.plugins_own(stream.owner.plugin_properties(), path)
     return Answer(Status.NOT_FOUND) if value is None else Answer(Status.OK, value)
+
+
+def _message(vm: PluginVM, stream: HttpContext) -> nginx.Message:
+    request, response = (vm.show_map(stream, kind) or () for kind in (MapType.REQUEST_HEADERS, MapType.RESPONSE_HEADERS))
+    return nginx.Message(stream.owner.facts, request, response)
 
 
 _TOTAL_SIZES: dict[tuple[bytes, ...], MapType] = {
@@ -91,6 +99,8 @@ def _set_property(vm: PluginVM, op: Operands) -> Answer:
     if stream is None:
         return Answer(Status.NOT_FOUND)
     path, own = op.first, stream.owner.plugin_properties()
+    if vm.settings.dialect == "apisix":
+        return Answer(Status.INTERNAL_FAILURE if nginx.is_variable(path) else Status.NOT_FOUND)
     if path in own and stream.root.declared.get(path):
         return Answer(Status.BAD_ARGUMENT)
     own[path] = op.second

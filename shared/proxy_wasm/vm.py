@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from shared.proxy_wasm import pairs
+from shared.proxy_wasm import nginx, pairs
 from shared.proxy_wasm.abi import AbiVersion, Effect, LogLevel, MapType
 from shared.proxy_wasm.callouts import Callouts, Calls
 from shared.proxy_wasm.calls import Call, Core
@@ -84,6 +84,8 @@ class PluginVM:
         result = core.call("result_address", 0)() & _MASK
         self._result = core.reader(_RESULT, result)
         self._out_address = core.word(result + _RESULT_OUT_OFFSET)
+        if self.settings.dialect == "apisix":
+            core.call("set_apisix", 0)()
         core.call("setup", 3)(version, self.settings.log_level, self.settings.limits.body_buffer_bytes)
 
     def _bind_streams(self, core: Core, seconds: float) -> None:
@@ -221,13 +223,14 @@ class PluginVM:
     def _reply(self, fields: tuple[int, ...]) -> SentReply:
         read = self._core.read
         status, grpc, details, details_size, body, body_size, headers, headers_size = fields[6:]
-        return SentReply(
+        sent = SentReply(
             status,
             read(body, body_size),
             tuple(field for field in pairs.decode(read(headers, headers_size)) if field[0][:1] != b":"),
             read(details, details_size).decode("utf-8", "replace"),
             None if grpc == NO_GRPC_STATUS else grpc,
         )
+        return nginx.with_page(sent) if self.settings.dialect == "apisix" else sent
 
     def settle_others(self, effects: Effect) -> None:
         self.flush_logs()

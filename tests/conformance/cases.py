@@ -2,6 +2,7 @@
 
 from tests.conformance import (
     addresses,
+    apisix,
     buffers,
     calls,
     connections,
@@ -31,6 +32,7 @@ MODULES = (
     foreign,
     addresses,
     wasi,
+    apisix,
 )
 
 __all__ = ["MODULES", "TABLE"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
-from data_plane.config.snapshot import FailurePolicy, Limits, PluginBinding
+from data_plane.config.snapshot import Dialect, FailurePolicy, Limits, PluginBinding
 from shared.proxy_wasm.abi import AbiVersion
 from tests.support.chain import Case, Journal, KeptEngine, PluginJournal, Worker, bind
 from tests.support.guest import console
@@ -39,6 +40,7 @@ class Stage:
     def __init__(self, engine: KeptEngine, version: AbiVersion) -> None:
         self.engine = engine
         self.version = version
+        self.dialect: Dialect = "proxy-wasm"
         self.worker = Worker(engine)
         self.journal = Whole()
         self.worker.journal = self.worker.runtime.logger = self.journal
@@ -60,7 +62,8 @@ class Stage:
         module: bytes | None = None,
     ) -> PluginBinding:
         data = console(*DEFINES[self.version]) if module is None else module
-        return bind(self.worker.plugin(name, policy=policy, limits=limits, module=data), *script)
+        plugin = self.worker.plugin(name, policy=policy, limits=limits, module=data)
+        return bind(replace(plugin, dialect=self.dialect), *script)
 
     def open(self, *script: str, policy: FailurePolicy = "fail_closed", limits: Limits | None = None) -> Case:
         """A request through one plugin."""

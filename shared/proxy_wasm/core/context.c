@@ -204,7 +204,7 @@ static i32 head_phase(Context *c, u32 type, u32 flags) {
   if (flags & SILENT) return 0;
   if (!c->created) { c->created = 1; on_context_create(c->id, c->root); effective = NULL; }
   Map *m = c->maps + type;
-  u32 eos = flags & EOS;
+  u32 eos = (flags & EOS) | apisix; /* a body comes there only when it is asked for */
   c->writable |= (u8)(1u << type);
   u32 action = (u32)(type == REQUEST_HEADERS ? on_request_headers(c->id, m->count, eos) : on_response_headers(c->id, m->count, eos));
   if (waits_for_calls && type == REQUEST_HEADERS) action = await_calls(c, action);
@@ -263,6 +263,11 @@ EXPORT("body") i32 body(u32 id, u32 direction, u32 n, u32 eos) {
   copy(b->data + held, io.data, n);
   b->size = held + n;
   enter(c);
+  if (apisix) {
+    u32 way = apisix_body(c, direction, eos);
+    if (way == PASSES) { b->size = 0; return settle(c, 0, 0); }
+    if (way == HOLDS) return b->size > body_limit ? NO_ROOM : settle(c, 1, 0);
+  }
   c->open_body |= (u8)(1u << direction);
   if (eos) c->writable |= (u8)(1u << (direction ? RESPONSE_TRAILERS : REQUEST_TRAILERS));
   c->changed_body &= (u8)~(1u << direction);

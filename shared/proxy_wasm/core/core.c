@@ -3,6 +3,7 @@
 #include "memory.c"
 #include "map.c"
 #include "head.c"
+#include "apisix.c"
 #include "context.c"
 #include "trailers.c"
 #include "tcp.c"

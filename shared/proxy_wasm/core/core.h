@@ -103,6 +103,7 @@ struct Context {
   u8 created;         /* the guest has seen on_context_create */
   u8 writable;        /* bit per map type: it may be changed now */
   u8 open_body;       /* bit per direction: the body buffer may be read and changed now */
+  u8 wants_body;      /* bit per direction, in the dialect of APISIX: the plugin has asked for it */
   u8 changed_body;    /* bit per direction: it was changed since its last piece came */
   u8 answered;        /* the response has begun: a local reply has no effect any more */
   u8 pending_done;    /* on_done of a PluginContext answered false */

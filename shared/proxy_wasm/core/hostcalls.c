@@ -124,6 +124,12 @@ EXPORT("proxy_get_header_map_pairs") i32 proxy_get_header_map_pairs(u32 type, gp
   if (type > LAST_MAP_TYPE) return BAD_ARGUMENT;
   const Map *m = map_of(current(), type);
   if (!m) return give(NULL, 0, pairs_out, size_out);
+  Map ordered = {0};
+  if (apisix && (type == REQUEST_HEADERS || type == RESPONSE_HEADERS || type == CALL_RESPONSE_HEADERS)) {
+    Arena *a = type == CALL_RESPONSE_HEADERS ? &received.arena : &current()->arena;
+    if (!apisix_order(&ordered, m, type == REQUEST_HEADERS ? type : RESPONSE_HEADERS, a)) return INTERNAL_FAILURE;
+    m = &ordered;
+  }
   u32 n = pairs_size(m);
   if (!buffer_reserve(&out, n)) return INTERNAL_FAILURE;
   pairs_write(m, out.data);
@@ -175,8 +181,10 @@ static i32 write_field(u32 type, gptr key, u32 key_size, gptr value, u32 value_s
   Context *c = current();
   Map *m = writable(c, type);
   if (!m) return BAD_ARGUMENT;
+  if (apisix && !key_size) return OK; /* ignored there */
   Field f;
   TRY(field_from_guest(c, type, key, key_size, value, value_size, &f));
+  if (apisix && IS(f.name, f.name_size, ":scheme")) return BAD_ARGUMENT; /* can be read only */
   Field *old = !add || f.name[0] == ':' ? map_find(m, f.name, f.name_size) : NULL;
   if (old) { /* a pseudo-header exists once: adding one replaces it */
     u32 at = (u32)(old - m->fields);
@@ -211,7 +219,7 @@ EXPORT("proxy_remove_header_map_value") i32 proxy_remove_header_map_value(u32 ty
   TRY(lowered_key(type, key, key_size, &name, &n));
   Context *c = current();
   Map *m = writable(c, type);
-  if (!m) return BAD_ARGUMENT;
+  if (!m || (apisix && n && name[0] == ':')) return BAD_ARGUMENT;
   if (map_remove(m, name, n)) changed(c, type, name, n);
   return OK;
 }
@@ -260,7 +268,9 @@ i32 proxy_get_buffer_bytes(u32 type, u32 start, u32 n, gptr bytes_out, gptr size
   ENTER();
   if (type > LAST_BUFFER_TYPE) return BAD_ARGUMENT;
   const Buffer *b = buffer_of(current(), type);
+  if (!b && apisix && type <= BUFFER_RESPONSE_BODY) b = buffer_of(current(), !type); /* the body of now, by either name */
   if (!b) return NOT_FOUND;
+  if (apisix) TRY(apisix_range(b, type, &start, &n));
   if (start >= b->size) return give(NULL, 0, bytes_out, size_out);
   if (n > b->size - start) n = b->size - start;
   return give(b->data + start, n, bytes_out, size_out);
@@ -373,6 +383,7 @@ EXPORT("proxy_set_property") i32 proxy_set_property(gptr path, u32 n, gptr value
   TRY(take_for(c, path, n, &p));
   TRY(take_for(c, value, value_size, &v));
   if (n && !p[n - 1]) n--;
+  if (apisix && apisix_asks_for_body(c, p, n, value_size)) return OK;
   op.in[0][0] = ADDR(p); op.in[0][1] = n;
   op.in[1][0] = ADDR(v); op.in[1][1] = value_size;
   return n ? call_op(OP_SET_PROPERTY, c) : NOT_FOUND;

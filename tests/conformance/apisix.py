@@ -1,0 +1,471 @@
+"""The cases of APISIX and of its Wasm module, by their files and numbers, in the dialect `apisix`.
+
+Left out is what shows a flaw there (setting `:authority` overwrites the method, a `:path` without its slash, a second call at
+once is refused) and what is nginx's own (temporary files, reloads, variables of its configuration). What the Admin API refuses
+is in its own tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.proxy_wasm.abi import AbiVersion, Effect
+from shared.proxy_wasm.vm import VmSettings
+from tests.conformance.calls import HEAD as CALL_HEAD
+from tests.conformance.calls import Performer
+from tests.conformance.stage import DEFINES, Stage, answers, without_answers
+from tests.conformance.table import TABLE
+from tests.support.chain import Case, bind, snapshot
+from tests.support.guest import Guest, console, open_stream
+
+# The version of the SDK that APISIX's cases are built with.
+VERSIONS = (AbiVersion.V0_2_0,)
+HEAD = b"GET /t?a=b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-API: foo\r\nx-two: 1\r\nx-two: 2\r\n"
+PSEUDO = ":scheme=http|:path=/t?a=b|:method=GET|:authority=localhost"
+ANSWER = b"HTTP/1.1 200 OK\r\nfoo: bar\r\nx-two: 1\r\nx-two: 2\r\nConnection: close\r\n"
+
+Act = Callable[[Stage], None]
+
+
+def case(file: str, behaviour: str) -> Callable[[Act], Act]:
+    def add(act: Act) -> Act:
+        def acted(stage: Stage) -> None:
+            stage.dialect = "apisix"
+            act(stage)
+
+        TABLE.case(f"APISIX {file}", behaviour, VERSIONS)(acted)
+        return act
+
+    return add
+
+
+def play(case_: Case, *pieces: bytes, head: bytes = HEAD, answer: bytes = ANSWER, back: tuple[bytes, ...] = ()) -> list[str]:
+    lines = case_.request(*pieces, head=head)
+    return lines + case_.response(*back, head=answer) + case_.finish()
+
+
+def asks(file: str, behaviour: str, at: str, *asked: tuple[str, str]) -> None:
+    """In the headers of a request or a response, commands and their answers."""
+
+    @case(file, behaviour)
+    def _(stage: Stage) -> None:
+        lines = play(stage.open(*(f"{at}_headers {command}" for command, _ in asked)))
+        stage.expect(answers(lines), [answer for _, answer in asked])
+
+
+# --- t/wasm of APISIX: which contexts there are, and what four plugins do
+
+
+def pairs_of_contexts(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(("request_headers", "a request_headers", "b request_headers"))]
+
+
+@case("route.t 6, 7", "two plugins of one route have the contexts (1, 2) each, and run by their priority")
+def _(stage: Stage) -> None:
+    lines = play(stage.chain(a="", b=""))
+    stage.expect(
+        [line.split()[:3] for line in pairs_of_contexts(lines)], [["a", "request_headers", "2"], ["b", "request_headers", "2"]]
+    )
+
+
+@case("route.t 9, 11", "two routes of one service, asked in turn: (1, 2), (3, 4), (1, 2), (3, 4)")
+def _(stage: Stage) -> None:
+    plugin = stage.bind("p").plugin
+    bindings = [bind(plugin, owner=f"route/{number}") for number in (1, 2)]
+    lines = [line for _ in range(2) for binding in bindings for line in play(stage.worker.open(binding))]
+    stage.expect([line.split()[1] for line in lines if line.startswith("request_headers")], ["2", "4", "2", "4"])
+    created = [line for line in lines if line.startswith("context_create")]
+    stage.expect(created[:4], ["context_create 1 0", "context_create 2 1", "context_create 3 0", "context_create 4 3"])
+
+
+@case("global-rule.t 2, 4", "a global rule and a route with one plugin: contexts (1, 2) and (3, 4)")
+def _(stage: Stage) -> None:
+    plugin = stage.bind("p").plugin
+    lines = play(stage.worker.open(bind(plugin, owner="global_rule/1"), bind(plugin, owner="route/1")))
+    stage.expect([line.split()[1] for line in lines if line.startswith("request_headers")], ["2", "4"])
+
+
+@case("fault-injection.t 2, 8", "a local response of 401 with its body")
+def _(stage: Stage) -> None:
+    lines = stage.open("request_headers reply 401 % HIT%0a %").request()
+    stage.expect(
+        [line for line in lines if line.startswith("<")], ["< HTTP/1.1 401 Reply|content-type: text/plain", "< 'HIT\\n' eos"]
+    )
+
+
+@case("fault-injection.t 6, http_send_response.t 2", "one without a body: nginx's page of that status")
+def _(stage: Stage) -> None:
+    lines = [line for line in stage.open("request_headers reply 401 % % %").request() if line.startswith("<")]
+    stage.expect(lines[0], "< HTTP/1.1 401 Reply|content-type: text/html; charset=utf-8")
+    stage.expect("<title>401 Authorization Required</title>" in lines[1], True)
+
+
+@case("http_send_response.t 1, 3", "a response with headers, a repeated one too")
+def _(stage: Stage) -> None:
+    lines = stage.open("request_headers reply 403 % should%20not%20pass % hello=spacewander hello=world").request()
+    expected = "< HTTP/1.1 403 Reply|content-type: text/plain|hello: spacewander|hello: world"
+    stage.expect([line for line in lines if line.startswith("<")], [expected, "< 'should not pass' eos"])
+
+
+ASKED = "request_headers set_property wasm_process_req_body true"
+
+
+@case("request-body.t 2", "a plugin that asked for the request's body gets it, once and as a whole")
+def _(stage: Stage) -> None:
+    lines = stage.open(ASKED, "request_body buffer 0 1 3").request(b"hel", b"lo", head=HEAD)
+    stage.expect(
+        [line for line in lines if "body" in line or line.startswith(("buffer", "> '"))],
+        ["request_body 2 5 1", "buffer: OK ell", "> 'hello' eos"],
+    )
+
+
+@case("request-body.t 3", "an empty body: size 0, and reading it is NotFound")
+def _(stage: Stage) -> None:
+    lines = stage.open(ASKED, "request_body buffer 0 1 3").request(b"", head=HEAD)
+    stage.expect(
+        [line for line in lines if line.startswith(("request_body", "buffer"))], ["request_body 2 0 1", "buffer: NOT_FOUND"]
+    )
+
+
+@case("request-body.t 5", "a plugin that did not ask gets none, and the body passes")
+def _(stage: Stage) -> None:
+    lines = stage.open().request(b"hel", b"lo", head=HEAD)
+    stage.expect([line for line in lines if "body" in line or line.startswith("> '")], ["> 'hel'", "> 'lo' eos"])
+
+
+@case("request-body.t 7", "each plugin asks for itself")
+def _(stage: Stage) -> None:
+    lines = stage.chain(a=ASKED, b="").request(b"hello", head=HEAD)
+    stage.expect([line for line in lines if "request_body" in line], ["a request_body 2 5 1"])
+
+
+@case("response-rewrite.t 2", "fields of the response")
+def _(stage: Stage) -> None:
+    case_ = stage.open("response_headers replace 2 x-wasm apisix")
+    case_.request(head=HEAD)
+    stage.expect(case_.response(head=ANSWER)[-1].endswith("x-wasm: apisix"), True)
+
+
+@case("response-rewrite.t 4, 6", "a plugin that asked for the response's body gets each piece; another does not")
+def _(stage: Stage) -> None:
+    case_ = stage.chain(a="response_headers set_property wasm_process_resp_body true", b="")
+    case_.request(head=HEAD)
+    lines = case_.response(b"hello ", b"world", head=ANSWER)
+    stage.expect([line for line in lines if "_body" in line], ["a response_body 2 6 0", "a response_body 2 5 1"])
+
+
+# --- the module's lifecycle
+
+
+@case("plugin_lifecycle.t 4, 5", "ids of plugin contexts count up, and those of deleted ones come again")
+def _(stage: Stage) -> None:
+    guest = Guest(stage.engine, console(*DEFINES[stage.version]), VmSettings("p", dialect="apisix"))
+    roots = [guest.vm.create_root(b"conf") for _ in range(3)]
+    stage.expect([root.id for root in roots], [1, 2, 3])
+    for root in roots[:2]:
+        root.delete()
+    stage.expect([guest.vm.create_root(b"conf").id for _ in range(2)], [1, 2])
+    guest.vm.close()
+
+
+@case("http_lifecycle.t 1, 6", "one stream context for all callbacks of a request, deleted once")
+def _(stage: Stage) -> None:
+    lines = play(stage.open())
+    stage.expect(
+        [line for line in lines if line[0] not in "<>" and (line.endswith(" 2") or " 2 " in line)],
+        ["context_create 2 1", "request_headers 2 8 1", "response_headers 2 5 1", "done 2", "log 2", "delete 2"],
+    )
+
+
+@case("http_lifecycle.t 2", "a stream is deleted before its plugin context")
+def _(stage: Stage) -> None:
+    binding = stage.bind("p")
+    case_ = stage.worker.open(binding)
+    case_.request(head=HEAD)
+    stage.worker.runtime.sync(snapshot())
+    stage.journal.take()
+    stage.expect([line for line in case_.finish() if line.startswith("delete")], ["delete 2", "delete 1"])
+
+
+@case("http_lifecycle.t 7", "a trap in response headers is logged, and the response continues")
+def _(stage: Stage) -> None:
+    case_ = stage.open("response_headers trap")
+    case_.request(head=HEAD)
+    stage.expect([line[:17] for line in case_.response(head=ANSWER) if line.startswith("<")], ["< HTTP/1.1 200 OK"])
+
+
+@case("http_lifecycle.t 8", "the plugin context stays, the stream has the next free id")
+def _(stage: Stage) -> None:
+    binding = stage.bind("p")
+    cases = [stage.worker.open(binding) for _ in range(2)]
+    lines = [line for case_ in cases for line in case_.request(head=HEAD)]
+    stage.expect([line.split()[1] for line in lines if line.startswith("request_headers")], ["2", "3"])
+
+
+@case("log.t 1", "messages of every level from debug on reach the log at their levels")
+def _(stage: Stage) -> None:
+    lines = play(stage.open(*(f"request_headers log {level} level{level}" for level in (5, 4, 3, 2))))
+    stage.expect([line for line in lines if line.startswith("level")], ["level5", "level4", "level3", "level2"])
+
+
+# --- request headers
+
+asks(
+    "http_req_header.t 1-5, 22",
+    "one value: the first, in any case; absent and empty names are NotFound",
+    "request",
+    ("get 0 X-API", "OK foo"),
+    ("get 0 x-api", "OK foo"),
+    ("get 0 x-two", "OK 1"),
+    ("get 0 absent", "NOT_FOUND"),
+    ("get 0 :authority", "OK localhost"),
+    ("get 0 %", "NOT_FOUND"),
+)
+asks(
+    "http_req_header.t 6, 7",
+    "all values: real fields with `host`, in lower case and order, then the pseudo-headers",
+    "request",
+    ("pairs 0", f"OK host=localhost|connection=close|x-api=foo|x-two=1|x-two=2|{PSEUDO}"),
+)
+asks(
+    "http_req_header.t 8-14, 23",
+    "replace, add and remove, also where there is none; an empty name is ignored",
+    "request",
+    ("replace 0 x-api bar", "OK"),
+    ("get 0 x-api", "OK bar"),
+    ("replace 0 new v", "OK"),
+    ("get 0 new", "OK v"),
+    ("add 0 x-api baz", "OK"),
+    ("pairs 0", f"OK host=localhost|connection=close|x-api=bar|x-two=1|x-two=2|new=v|x-api=baz|{PSEUDO}"),
+    ("remove 0 x-two", "OK"),
+    ("get 0 x-two", "NOT_FOUND"),
+    ("remove 0 absent", "OK"),
+    ("replace 0 % %", "OK"),
+    ("add 0 % v", "OK"),
+)
+asks(
+    "http_req_header.t 15-21, 24",
+    "pseudo-headers: `:path` with its query, `:method`, `:scheme`",
+    "request",
+    ("get 0 :path", "OK /t?a=b"),
+    ("get 0 :method", "OK GET"),
+    ("get 0 :scheme", "OK http"),
+)
+asks(
+    "http_req_header.t 25",
+    "a pseudo-header cannot be removed",
+    "request",
+    ("remove 0 :method", "BAD_ARGUMENT"),
+    ("remove 0 :path", "BAD_ARGUMENT"),
+    ("get 0 :path", "OK /t?a=b"),
+)
+asks(
+    "http_req_header.t 26, 28",
+    "control characters in `:path` and `:method` are refused",
+    "request",
+    ("replace 0 :path a%0d%0aa", "BAD_ARGUMENT"),
+    ("replace 0 :method a%0ac", "BAD_ARGUMENT"),
+    ("replace 0 :method a%20c", "BAD_ARGUMENT"),
+    ("get 0 :path", "OK /t?a=b"),
+)
+
+
+@case("http_req_header.t 27, 29", "`:path` and `:method` are the request that leaves")
+def _(stage: Stage) -> None:
+    for method, path in (("PURGE", "/a"), ("POST", "/a?"), ("GET", "/a?a=c")):
+        other = Stage(stage.engine, stage.version)
+        other.dialect = "apisix"
+        script = (f"request_headers replace 0 :method {method}", f"request_headers replace 0 :path {path}")
+        stage.expect(other.open(*script).request(head=HEAD)[-1].split("|")[0], f"> {method} {path} HTTP/1.1")
+
+
+# --- response headers
+
+asks(
+    "http_resp_header.t 4-6, 10-16",
+    "one value and all of them, `:status` last",
+    "response",
+    ("get 2 foo", "OK bar"),
+    ("get 2 x-two", "OK 1"),
+    ("get 2 %", "NOT_FOUND"),
+    ("get 2 :status", "OK 200"),
+    ("pairs 2", "OK foo=bar|x-two=1|x-two=2|connection=close|:status=200"),
+)
+asks(
+    "http_resp_header.t 1-3, 7-9, 14, 15",
+    "add, replace and delete; an empty value stays, an empty name is ignored",
+    "response",
+    ("add 2 foo baz", "OK"),
+    ("replace 2 x-two %", "OK"),
+    ("get 2 x-two", "OK"),
+    ("remove 2 foo", "OK"),
+    ("get 2 foo", "NOT_FOUND"),
+    ("remove 2 absent", "OK"),
+    ("add 2 % v", "OK"),
+    ("replace 2 % v", "OK"),
+    ("pairs 2", "OK x-two=|connection=close|:status=200"),
+)
+asks(
+    "http_resp_header.t 19-21",
+    "`:status` can be set, but not to nothing, and not deleted",
+    "response",
+    ("replace 2 :status 501", "OK"),
+    ("replace 2 :status %", "BAD_ARGUMENT"),
+    ("remove 2 :status", "BAD_ARGUMENT"),
+    ("get 2 :status", "OK 501"),
+)
+
+# --- bodies
+
+SLICES = {
+    "0 2": "he",
+    "1 1": "e",
+    "1 2": "el",
+    "0 10": "helloworld",
+    "1 9": "elloworld",
+    "8 2": "ld",
+    "9 1": "d",
+    "1 10": "elloworld",
+}
+WRONG = ("4294967295 2", "1 0", "1 4294967295", "10 2")
+SIDES = (("request", "http_req_body.t 3, 4", 0), ("response", "http_resp_body.t 4, 5", 1))
+for name, file, buffer in SIDES:
+
+    @case(file, f"slices of a {name} body; nothing, less than nothing and what begins behind the end are BadArgument")
+    def _(stage: Stage, name: str = name, buffer: int = buffer) -> None:
+        word = "req" if name == "request" else "resp"
+        asks_for = f"{name}_headers set_property wasm_process_{word}_body true"
+        reads = (*SLICES, *WRONG)
+        case_ = stage.open(asks_for, *(f"{name}_body buffer {buffer} {read}" for read in reads))
+        lines = play(case_, b"helloworld", back=(b"helloworld",))
+        expected = ["OK", *(f"OK {slice_}" for slice_ in SLICES.values()), *["BAD_ARGUMENT"] * len(WRONG)]
+        stage.expect(answers(lines), expected)
+
+
+@case("http_resp_body.t 1-3", "pieces of a response and its end, which may be empty: then reading is NotFound")
+def _(stage: Stage) -> None:
+    case_ = stage.open("request_headers set_property wasm_process_resp_body 1", "response_body#3 buffer 1 0 9")
+    lines = play(case_, back=(b"hell", b"oworl", b""))
+    told = [line for line in lines if line.startswith(("response_body", "buffer"))]
+    stage.expect(told, ["response_body 2 4 0", "response_body 2 5 0", "response_body 2 0 1", "buffer: NOT_FOUND"])
+
+
+@case("http_resp_body.t", "the buffer of the request's body is that of the response's there")
+def _(stage: Stage) -> None:
+    case_ = stage.open("request_headers set_property wasm_process_resp_body 1", "response_body buffer 0 0 9")
+    stage.expect(answers(play(case_, b"request", back=(b"response",))), ["OK", "OK response"])
+
+
+# --- properties
+
+asks(
+    "property.t 1",
+    "nginx's variables by their names",
+    "request",
+    ("property plugin_root_id", "OK p"),
+    ("property scheme", "OK http"),
+    ("property host", "OK localhost"),
+    ("property uri", "OK /t"),
+    ("property arg_a", "OK b"),
+    ("property request_uri", "OK /t?a=b"),
+    ("property http_x_api", "OK foo"),
+    ("property remote_addr", "OK 192.0.2.7"),
+    ("property server_port", "OK 9080"),
+    ("property request_method", "OK GET"),
+    ("property HOST", "OK localhost"),
+)
+asks(
+    "property.t 2, 4, 5",
+    "an unknown one is NotFound, one that cannot be changed InternalFailure",
+    "request",
+    ("property absent", "NOT_FOUND"),
+    ("property arg_absent", "NOT_FOUND"),
+    ("set_property host other", "INTERNAL_FAILURE"),
+    ("set_property absent v", "NOT_FOUND"),
+    ("property absent", "NOT_FOUND"),
+)
+asks(
+    "property.t",
+    "the ABI's own paths as well",
+    "request",
+    ("property request%00path", "OK /t?a=b"),
+    ("property source%00port", "OK P%c3%00%00%00%00%00%00"),
+)
+
+# --- calls: a request waits for them
+
+
+class Waiting(Performer):
+    holds_requests = True
+
+
+class Caller:
+    def __init__(self, stage: Stage, *script: str) -> None:
+        self.performer = Waiting()
+        settings = VmSettings("p", dialect="apisix")
+        self.guest = Guest(stage.engine, console(*DEFINES[stage.version]), settings, self.performer)
+        self.root = self.guest.root(*script)
+        self.stream = open_stream(self.root)
+        self.outcome = self.stream.request_headers(CALL_HEAD, True)
+
+    @property
+    def waits(self) -> bool:
+        return self.outcome is not None and not isinstance(self.outcome, bytes) and self.outcome.paused
+
+    def respond(self, number: int = 0) -> Effect:
+        """What the answer did to the stream."""
+        self.guest.recorder.told.clear()
+        self.performer.calls[number].respond(((b":status", b"200"), (b"foo", b"bar"), (b"foo", b"baz")), b"", ())
+        told = self.guest.recorder.told
+        return told[-1][1].effects if told else Effect(0)
+
+
+ASK = "http_call auth 500 % % :method=GET :path=/a :authority=b"
+
+
+@case(
+    "forward-auth.t 2, http_call.t 3",
+    "a request waits for its call although its callback answered Continue, and goes on after it",
+)
+def _(stage: Stage) -> None:
+    caller = Caller(stage, f"request_headers {ASK}", "http_call_response effective 2", "http_call_response add 0 x-user me")
+    stage.expect(caller.waits, True)
+    stage.expect(bool(caller.respond() & Effect.CONTINUE_REQUEST), True)
+    caller.guest.vm.close()
+
+
+@case("forward-auth.t 4, http_call_callback.t 7", "the callback answers the request")
+def _(stage: Stage) -> None:
+    caller = Caller(stage, f"request_headers {ASK}", "http_call_response effective 2", "http_call_response reply 503 % % %")
+    stage.expect(bool(caller.respond() & Effect.LOCAL_REPLY), True)
+    caller.guest.vm.close()
+
+
+@case("http_call.t 6", "a call and a local response in one callback: the call goes first, and the response is dropped")
+def _(stage: Stage) -> None:
+    caller = Caller(stage, "request_headers reply 403 % % %", f"request_headers {ASK}")
+    stage.expect(caller.waits, True)
+    stage.expect(caller.respond() & (Effect.CONTINUE_REQUEST | Effect.LOCAL_REPLY), Effect.CONTINUE_REQUEST)
+    caller.guest.vm.close()
+
+
+@case("http_call_callback.t 1, 2", "the callback's fields, repeated ones kept and `:status` last; no body is NotFound")
+def _(stage: Stage) -> None:
+    caller = Caller(stage, f"request_headers {ASK}", "http_call_response pairs 6", "http_call_response buffer 4 0 9")
+    caller.guest.take()
+    caller.respond()
+    lines = caller.guest.take()
+    stage.expect(
+        (without_answers(lines)[0].split()[3:], answers(lines)),
+        (["3", "0", "0"], ["OK foo=bar|foo=baz|:status=200", "NOT_FOUND"]),
+    )
+    caller.guest.vm.close()
+
+
+@case("http_call_callback.t 8, 9", "a call after a call, and a response after the last")
+def _(stage: Stage) -> None:
+    chain = ("http_call_response#1", "http_call_response#2")
+    last = ("http_call_response#3 effective 2", "http_call_response#3 reply 401 % % %")
+    caller = Caller(stage, f"request_headers {ASK}", *(f"{at} {step}" for at in chain for step in ("effective 2", ASK)), *last)
+    stage.expect([bool(caller.respond(number) & Effect.LOCAL_REPLY) for number in range(3)], [False, False, True])
+    caller.guest.vm.close()
