@@ -21,7 +21,7 @@ def edition(number: int, *defines: str) -> bytes:
 
 
 def serves(up: Up, number: int) -> bool:
-    return str(number) == up.get("/story").headers.get("x-edition")
+    return "x-edition" in (fields := up.get("/story").headers) and int(fields["x-edition"]) == number
 
 
 def test_the_story(tmp_path: Path) -> None:
