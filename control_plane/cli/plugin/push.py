@@ -18,7 +18,8 @@ from control_plane.admin_key import FILE_NAME
 from control_plane.cli.errors import CommandError
 from control_plane.cli.settings import Address, Settings
 
-TIMEOUT_SECONDS = 60
+# A module that the gateway has not seen is compiled and tried before the answer.
+TIMEOUT_SECONDS = 240
 # Workers say how they are once a second.
 LOOK_SECONDS = 0.2
 REVISION = "X-Waspgate-Revision"
