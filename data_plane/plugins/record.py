@@ -25,7 +25,7 @@ class LastError:
 
 
 class PluginRecord:
-    """`cpu_seconds` is that of VMs that are gone."""
+    """`cpu_seconds` is that of all VMs, as of when they were measured last."""
 
     __slots__ = ("cpu_seconds", "failures", "last_error", "log_lines_dropped", "name", "starts", "streams_cut")
 

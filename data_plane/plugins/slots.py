@@ -151,17 +151,13 @@ class VmSlot:
     def let_go(self) -> None:
         """The VM ends here, whatever becomes of it."""
         self.vm = None
-        if self._meter is not None:
-            self._meter.look()
-            self.record.cpu_seconds += self._meter.seconds
-            self._meter = None
+        self.measure()
+        self._meter = None
 
-    def cpu_seconds(self) -> float:
-        """Of all the VMs that the plugin had, to this moment."""
-        if self._meter is None:
-            return self.record.cpu_seconds
-        self._meter.look()
-        return self.record.cpu_seconds + self._meter.seconds
+    def measure(self) -> None:
+        """Bring the record up to date."""
+        if self._meter is not None:
+            self.record.cpu_seconds += self._meter.take()
 
 
 class ContextSlot:

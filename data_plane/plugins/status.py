@@ -17,6 +17,7 @@ def plugin_statuses(vms: Iterable[VmSlot], contexts: Iterable[ContextSlot], now:
 
 
 def _status(slot: VmSlot, contexts: list[ContextSlot], now: float) -> PluginStatus:
+    slot.measure()
     vm, record = slot.vm, slot.record
     refusals = [Refusal(context.binding.owner, context.problem) for context in contexts if context.problem]
     state = _state(slot, contexts, now)
@@ -31,7 +32,7 @@ def _status(slot: VmSlot, contexts: list[ContextSlot], now: float) -> PluginStat
         failures=record.failures,
         streams_cut=record.streams_cut,
         log_lines_dropped=record.log_lines_dropped,
-        cpu_seconds=slot.cpu_seconds(),
+        cpu_seconds=record.cpu_seconds,
         memory_bytes=0 if vm is None else vm.memory_bytes,
         contexts=sum(context.context is not None for context in contexts),
         streams=0 if vm is None else sum(root.streams for root in vm.roots.values()),

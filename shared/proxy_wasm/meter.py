@@ -60,6 +60,12 @@ class CpuMeter:
             self._plain = {}
         self.look()
 
+    def take(self) -> float:
+        """The seconds since it was taken the last time."""
+        self.look()
+        taken, self.seconds = self.seconds, 0.0
+        return taken
+
     def look(self) -> None:
         if self._left:
             self.seconds += self._sampled
