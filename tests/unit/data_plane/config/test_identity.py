@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_plane.config.snapshot import Route, Snapshot, Upstream
+from data_plane.config.snapshot import Route, Snapshot, StreamRoute, Upstream
 from shared.keys import Kind
 from tests.support.config import UPSTREAM, Config, conf, plugin
 
@@ -136,9 +136,8 @@ class Editor:
             self.config.put("wasm_plugins", name, plugin())
 
     def edit(self) -> None:
-        kind: Kind = self.choose.choice(
-            ["routes", "routes", "routes", "services", "upstreams", "plugin_configs", "global_rules", "wasm_plugins"]
-        )
+        rare: list[Kind] = ["services", "upstreams", "plugin_configs", "global_rules", "stream_routes", "wasm_plugins"]
+        kind: Kind = self.choose.choice(["routes", "routes", "routes", *rare])
         id = self.choose.choice(PLUGINS if kind == "wasm_plugins" else [*IDS, "4", "5"] if kind == "routes" else IDS)
         exists = f"/apisix/{kind}/{id}" in self.config.entries
         if exists and kind != "wasm_plugins" and self.choose.random() < 0.25:
@@ -156,6 +155,8 @@ class Editor:
                 return self._nodes()
             case "plugin_configs" | "global_rules":
                 return {"plugins": self._plugins()}
+            case "stream_routes":
+                return {**self._maybe(server_port=self.choose.randrange(1, 3), plugins=self._plugins()), **self._somewhere()}
             case "wasm_plugins":
                 phase = self._one(["access", "rewrite"])
                 return plugin(priority=self.choose.randrange(3), http_request_phase=phase)
@@ -174,6 +175,10 @@ class Editor:
 
     def _upstream(self) -> dict[str, object]:
         return {"upstream_id": self._one(IDS), "upstream": self._nodes()}
+
+    def _somewhere(self) -> dict[str, object]:
+        name, value = self.choose.choice([("service_id", self._one(IDS)), *self._upstream().items()])
+        return {name: value}
 
     def _nodes(self) -> dict[str, object]:
         return {"nodes": {f"{host}.test": self.choose.randrange(3) for host in "ab" if self.choose.random() < 0.8}}
@@ -201,9 +206,11 @@ def described_upstream(upstream: Upstream | None) -> object:
     return upstream.name, upstream.pass_host, upstream.timeouts, upstream.keepalive_pool, picks
 
 
-def described(route: Route) -> object:
+def described(route: Route | StreamRoute) -> object:
     bindings = [(b.owner, b.plugin.name, b.plugin.phase, b.priority, b.configuration) for b in route.bindings]
-    about = (route.id, route.name, route.service_id, route.timeouts, route.problem)
+    about: tuple[object, ...] = (route.id, route.name, route.problem)
+    if isinstance(route, Route):
+        about += (route.service_id, route.timeouts)
     return about, described_upstream(route.upstream), bindings
 
 
@@ -214,13 +221,22 @@ def matches(snapshot: Snapshot) -> list[str | None]:
             for path in (b"/a", b"/b", b"/c", b"/a/b", b"/a/b/c", b"/"):
                 route = snapshot.router.match(method, host, path)
                 found.append(route.id if route else None)
+    for port in (1, 2, 3):
+        taken = snapshot.stream_router.match("192.0.2.1", "10.0.0.1", port, b"")
+        found.append(taken.id if taken else None)
     return found
+
+
+def all_routes(snapshot: Snapshot) -> dict[str, Route | StreamRoute]:
+    """By owner, as bindings name them."""
+    streams = {f"stream_route/{id}": route for id, route in snapshot.stream_routes.items()}
+    return {**{f"route/{id}": route for id, route in snapshot.routes.items()}, **streams}
 
 
 def assert_as_from_scratch(config: Config, snapshot: Snapshot) -> None:
     fresh = config.from_scratch()
-    assert {id: described(route) for id, route in snapshot.routes.items()} == {
-        id: described(route) for id, route in fresh.routes.items()
+    assert {owner: described(route) for owner, route in all_routes(snapshot).items()} == {
+        owner: described(route) for owner, route in all_routes(fresh).items()
     }
     assert matches(snapshot) == matches(fresh)
     assert snapshot.plugins.keys() == fresh.plugins.keys()
@@ -228,8 +244,9 @@ def assert_as_from_scratch(config: Config, snapshot: Snapshot) -> None:
 
 def assert_kept(before: Snapshot, after: Snapshot) -> None:
     """What says the same is the same object."""
-    for id, new in after.routes.items():
-        old = before.routes.get(id)
+    routes = all_routes(before)
+    for owner, new in all_routes(after).items():
+        old = routes.get(owner)
         if old is None:
             continue
         in_use = {(b.owner, id_of(b.plugin), b.configuration, b.priority): b for b in old.bindings}
