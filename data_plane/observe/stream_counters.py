@@ -7,8 +7,8 @@ from __future__ import annotations
 
 
 class StreamCounters:
-    """`refused`: no route, too many, or no TLS where it is due; `aborted`: no node connects, or a plugin failed; `timeouts`: idle, or a peer that does
-    not read."""
+    """`refused`: no route, too many, or no TLS where it is due; `aborted`: no node connects, or a plugin failed; `timeouts`:
+    idle, or a peer that does not read."""
 
     __slots__ = (
         "aborted",
