@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from data_plane.callout.target import TlsNode
 from data_plane.config.snapshot import Node
+from data_plane.http.outbox import Outbox
 from data_plane.http.pool import NodePool, Pool
 from data_plane.http.upstream import UpstreamConnection
 
@@ -47,7 +48,7 @@ class TlsPool(Pool):
     __slots__ = ("_context",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: TlsContext) -> None:
-        super().__init__(loop)
+        super().__init__(loop, Outbox(loop))
         self._context = context
 
     async def _open(self, pool: NodePool) -> UpstreamConnection:

@@ -45,6 +45,7 @@ class ClientConnection(RequestReader):
         "_held",
         "_linger_until",
         "_loop",
+        "_outbox",
         "_reading",
         "_requests_seen",
         "_sweeps",
@@ -57,6 +58,7 @@ class ClientConnection(RequestReader):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._loop = gateway.loop
+        self._outbox = gateway.outbox
         self._transport: asyncio.Transport
         super().__init__(Deadline(self._loop, self._expired))
         self._exchange: Exchange | None = None
@@ -142,7 +144,7 @@ class ClientConnection(RequestReader):
     # The exchange's ClientPort.
 
     def send(self, data: bytes) -> None:
-        self._transport.write(data)
+        self._outbox.put(self._transport, data)
 
     def pause_body(self) -> None:
         if self._state in (LENGTH, CHUNKS):
@@ -156,7 +158,7 @@ class ClientConnection(RequestReader):
 
     def finish(self, data: bytes, keep_alive: bool) -> None:
         if data:
-            self._transport.write(data)
+            self._outbox.put(self._transport, data)
         self._exchange = None
         if not keep_alive:
             self._finish()
@@ -171,6 +173,7 @@ class ClientConnection(RequestReader):
             self._state = CLOSED
             # Lingering for no time is what makes the kernel send a reset.
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self._outbox.flush()
             self._transport.abort()
         else:
             self._close()
@@ -213,6 +216,7 @@ class ClientConnection(RequestReader):
 
     def stop(self) -> None:
         """The worker's time is over."""
+        self._outbox.flush()
         self._transport.abort()
 
     # Reading.
@@ -244,6 +248,13 @@ class ClientConnection(RequestReader):
         if self._exchange is not None:
             self._exchange.request_body(body, eos)
 
+    def _end(self, trailers: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.request_trailers(trailers)
+
+    def _wants_trailers(self) -> bool:
+        return bool(self._gateway.snapshot.plugins)
+
     def _break(self, kind: str) -> None:
         if self._exchange is not None:
             self._exchange.client_failed(kind)
@@ -266,7 +277,8 @@ class ClientConnection(RequestReader):
         counters = self._gateway.counters
         counters.requests += 1
         counters.responses[reply.status // 100] += 1
-        self._transport.write(b"%b%b%b\r\n%b" % (reply.head, length_line(len(reply.body)), CLOSE_LINE, reply.body))
+        answer = b"%b%b%b\r\n%b" % (reply.head, length_line(len(reply.body)), CLOSE_LINE, reply.body)
+        self._outbox.put(self._transport, answer)
         self._linger()
 
     def _finish(self) -> None:
@@ -285,6 +297,7 @@ class ClientConnection(RequestReader):
             self._buffer = b""
             self._linger_until = now + limits.LINGER_SECONDS
             self._resume()
+            self._outbox.flush()
             if self._transport.can_write_eof() and not self._transport.is_closing():
                 self._transport.write_eof()
         self._deadline.set(min(limits.LINGER_IDLE_SECONDS, self._linger_until - now))
@@ -292,6 +305,7 @@ class ClientConnection(RequestReader):
     def _close(self) -> None:
         """Close behind what is still to be written, if the client takes it in time."""
         self._state = CLOSED
+        self._outbox.flush()
         self._transport.close()
         self._deadline.set(limits.SEND_SECONDS)
 
@@ -305,6 +319,7 @@ class ClientConnection(RequestReader):
         elif self._buffer:
             self._refuse("request_timeout")
         elif self._transport.get_write_buffer_size():
+            self._outbox.flush()
             self._transport.abort()
         else:
             self._close()

@@ -18,6 +18,7 @@ from data_plane.config.snapshot import Route, Snapshot, Timeouts
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.head import HeadError, parse_request
 from data_plane.http.limits import CONNECTIONS, HELD_SECONDS, KEEPALIVE_SECONDS, RESERVED_FILES
+from data_plane.http.outbox import Outbox
 from data_plane.http.pool import Pool
 from data_plane.observe.counters import Counters
 
@@ -53,6 +54,7 @@ class Gateway:
         "draining",
         "limit",
         "loop",
+        "outbox",
         "pool",
         "runtime",
         "snapshot",
@@ -64,7 +66,8 @@ class Gateway:
         self.snapshot = NOTHING_YET
         self.draining = False
         self._drained = asyncio.Event()
-        self.pool = Pool(loop)
+        self.outbox = Outbox(loop)
+        self.pool = Pool(loop, self.outbox)
         self.counters = Counters()
         self.clients: set[ClientConnection] = set()
         self.limit = connection_limit()

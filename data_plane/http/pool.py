@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from data_plane.http.outbox import Outbox
 from data_plane.http.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ SWEEP_SECONDS = 1.0
 class NodePool:
     """The idle connections to one node, oldest first. `open` counts those in use and being opened as well."""
 
-    __slots__ = ("idle", "keepalive", "node", "now", "open")
+    __slots__ = ("idle", "keepalive", "node", "now", "open", "outbox")
 
-    def __init__(self, node: Node, keepalive: KeepalivePool, now: float) -> None:
+    def __init__(self, node: Node, keepalive: KeepalivePool, now: float, outbox: Outbox) -> None:
+        self.outbox = outbox
         self.idle: deque[UpstreamConnection] = deque()
         # As of the last sweep: exact enough for idleness, and a request need not ask the clock.
         self.now = now
@@ -60,10 +62,11 @@ class NodePool:
 class Pool:
     """All nodes of a worker. A node's figures are those of the upstream that last opened a connection to it."""
 
-    __slots__ = ("_loop", "_nodes", "_sweeper", "_tasks")
+    __slots__ = ("_loop", "_nodes", "_outbox", "_sweeper", "_tasks")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._loop = loop
+        self._outbox = outbox
         self._nodes: dict[bytes, NodePool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -92,7 +95,7 @@ class Pool:
     def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
         pool = self._nodes.get(node.authority)
         if pool is None:
-            pool = self._nodes[node.authority] = NodePool(node, upstream.keepalive_pool, self._loop.time())
+            pool = self._nodes[node.authority] = NodePool(node, upstream.keepalive_pool, self._loop.time(), self._outbox)
         pool.keepalive = upstream.keepalive_pool
         pool.open += 1
         task = self._loop.create_task(self._connect(pool, timeouts.connect, exchange))

@@ -12,7 +12,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from data_plane.exchange.messages import RequestFields, RequestHead
 from data_plane.http import limits
-from data_plane.http.chunked import ChunkedError, ChunkedReader
+from data_plane.http.chunked import ChunkedError, ChunkedReader, TrailerReader
 from data_plane.http.forwarded import Forwarding
 from data_plane.http.head import NO_FIELDS, HeadError, parse_request
 from data_plane.http.timers import NEVER, Deadline
@@ -43,6 +43,7 @@ class RequestReader(asyncio.Protocol):
         "_remaining",
         "_requests",
         "_state",
+        "_trailers",
     )
 
     def __init__(self, deadline: Deadline) -> None:
@@ -54,6 +55,7 @@ class RequestReader(asyncio.Protocol):
         self._fed = 0
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
+        self._trailers = b""
         self._complete = False
         self._requests = 0
         # The fields of the last request.
@@ -65,6 +67,13 @@ class RequestReader(asyncio.Protocol):
         raise NotImplementedError
 
     def _continue(self, body: bytes, eos: bool) -> None:
+        raise NotImplementedError
+
+    def _end(self, trailers: bytes) -> None:
+        raise NotImplementedError
+
+    def _wants_trailers(self) -> bool:
+        """Somebody may read what comes behind a request's chunks."""
         raise NotImplementedError
 
     def _refuse(self, kind: str) -> None:
@@ -183,8 +192,11 @@ class RequestReader(asyncio.Protocol):
             else:
                 self._state = CHUNKS
                 self._parser = HttpRequestParser(self)
-                self._chunks = ChunkedReader()
+                self._chunks = TrailerReader() if self._wants_trailers() else ChunkedReader()
                 body = self._take_chunks(body)
+                if self._trailers:
+                    self._begin_ended(request, body)
+                    return
         except HeadError as error:
             self._refuse(error.kind)
             return
@@ -225,6 +237,8 @@ class RequestReader(asyncio.Protocol):
             self._chunks = None
             self._state = WAIT
             self._deadline.clear()
+            if isinstance(reader, TrailerReader):
+                self._trailers = reader.lines
         else:
             self._deadline.set(limits.BODY_IDLE_SECONDS)
         return body
@@ -236,8 +250,24 @@ class RequestReader(asyncio.Protocol):
             self._break(error.kind)
             return
         eos = self._state == WAIT
-        if body or eos:
+        if eos and self._trailers:
+            self._end_body(body)
+        elif body or eos:
             self._continue(body, eos)
+
+    def _begin_ended(self, request: RequestHead, body: bytes) -> None:
+        """A request that is here in full, with trailers: it begins as if they were still to come."""
+        self._state = CHUNKS
+        self._begin(request, body)
+        if self._state == CHUNKS:
+            self._state = WAIT
+            self._end_body(b"")
+
+    def _end_body(self, body: bytes) -> None:
+        lines, self._trailers = self._trailers, b""
+        if body:
+            self._continue(body, False)
+        self._end(lines)
 
 
 def _too_large(data: bytes) -> str:

@@ -41,6 +41,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_fed",
         "_interim",
         "_loop",
+        "_outbox",
         "_parser",
         "_pool",
         "_read_timeout",
@@ -58,6 +59,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: NodePool) -> None:
         self._loop = loop
         self._pool = pool
+        self._outbox = pool.outbox
         self._deadline = Deadline(loop, self._expired)
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
@@ -88,7 +90,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.requests += 1
         self._state = HEAD
         self._interim = 0
-        self._transport.write(data)
+        self._outbox.put(self._transport, data)
         if read_timeout:
             self._read_timeout = read_timeout
             # As `Deadline.set` does it, but for the call.
@@ -100,7 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._read_timeout = NEVER
 
     def send(self, data: bytes) -> None:
-        self._transport.write(data)
+        self._outbox.put(self._transport, data)
 
     def await_response(self, read_timeout: float) -> None:
         self._read_timeout = read_timeout
