@@ -14,7 +14,6 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
 
-#[derive(Default)]
 struct Settings {
     upstream: String,
     authority: String,
@@ -57,25 +56,19 @@ impl Settings {
 
 #[derive(Default)]
 struct Root {
-    settings: Rc<Settings>,
+    settings: Option<Rc<Settings>>,
 }
 
 impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        match Settings::parse(&self.get_plugin_configuration().unwrap_or_default()) {
-            Ok(settings) => self.settings = Rc::new(settings),
-            Err(reason) => {
-                let _ = log(LogLevel::Error, &format!("callout-auth: bad configuration: {reason}"));
-                return false;
-            }
-        }
-        true
+        self.settings = conf::read("callout-auth", self.get_plugin_configuration(), Settings::parse);
+        self.settings.is_some()
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Question { settings: self.settings.clone() }))
+        Some(Box::new(Question { settings: self.settings.clone()? }))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -2,9 +2,23 @@
 //!
 //! The law: every refusal is one line that names the key and what was expected.
 
+use proxy_wasm::hostcalls::log;
+use proxy_wasm::types::LogLevel;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use tinyjson::JsonValue;
+
+/// The settings in a plugin context's configuration. None refuses them: what is wrong is in the log then.
+pub fn read<S>(plugin: &str, document: Option<Vec<u8>>, parse: fn(&[u8]) -> Result<S, String>) -> Option<Rc<S>> {
+    match parse(&document.unwrap_or_default()) {
+        Ok(settings) => Some(Rc::new(settings)),
+        Err(reason) => {
+            let _ = log(LogLevel::Error, &format!("{plugin}: bad configuration: {reason}"));
+            None
+        }
+    }
+}
 
 pub struct Conf(HashMap<String, JsonValue>);
 

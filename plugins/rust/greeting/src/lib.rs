@@ -3,16 +3,14 @@
 //! The law: a plugin context owns its settings, a stream context shares those of its parent.
 
 use conf::Conf;
-use proxy_wasm::hostcalls::log;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel};
+use proxy_wasm::types::{Action, ContextType};
 use std::rc::Rc;
 
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
 
-#[derive(Default)]
 struct Settings {
     header: String,
     value: String,
@@ -36,25 +34,19 @@ impl Settings {
 
 #[derive(Default)]
 struct Root {
-    settings: Rc<Settings>,
+    settings: Option<Rc<Settings>>,
 }
 
 impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        match Settings::parse(&self.get_plugin_configuration().unwrap_or_default()) {
-            Ok(settings) => self.settings = Rc::new(settings),
-            Err(reason) => {
-                let _ = log(LogLevel::Error, &format!("greeting: bad configuration: {reason}"));
-                return false;
-            }
-        }
-        true
+        self.settings = conf::read("greeting", self.get_plugin_configuration(), Settings::parse);
+        self.settings.is_some()
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Greeting { settings: self.settings.clone() }))
+        Some(Box::new(Greeting { settings: self.settings.clone()? }))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -5,9 +5,8 @@
 mod token;
 
 use conf::Conf;
-use proxy_wasm::hostcalls::log;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel};
+use proxy_wasm::types::{Action, ContextType};
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 use token::{text, verify, Expected};
@@ -19,7 +18,6 @@ proxy_wasm::main! {{
 /// As long as what HMAC SHA-256 puts out (RFC 7518 section 3.2).
 const SHORTEST_SECRET: usize = 32;
 
-#[derive(Default)]
 struct Settings {
     secret: String,
     header: String,
@@ -53,25 +51,19 @@ impl Settings {
 
 #[derive(Default)]
 struct Root {
-    settings: Rc<Settings>,
+    settings: Option<Rc<Settings>>,
 }
 
 impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        match Settings::parse(&self.get_plugin_configuration().unwrap_or_default()) {
-            Ok(settings) => self.settings = Rc::new(settings),
-            Err(reason) => {
-                let _ = log(LogLevel::Error, &format!("jwt-auth: bad configuration: {reason}"));
-                return false;
-            }
-        }
-        true
+        self.settings = conf::read("jwt-auth", self.get_plugin_configuration(), Settings::parse);
+        self.settings.is_some()
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Check { settings: self.settings.clone() }))
+        Some(Box::new(Check { settings: self.settings.clone()? }))
     }
 
     fn get_type(&self) -> Option<ContextType> {

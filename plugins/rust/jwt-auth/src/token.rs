@@ -11,7 +11,6 @@ use tinyjson::JsonValue;
 pub type Claims = HashMap<String, JsonValue>;
 
 /// What a token must say besides being signed.
-#[derive(Default)]
 pub struct Expected {
     pub issuer: Option<String>,
     pub audience: Option<String>,

@@ -17,7 +17,6 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
 
-#[derive(Default)]
 struct Settings {
     limit: u32,
     window_seconds: u32,
@@ -39,25 +38,19 @@ impl Settings {
 
 #[derive(Default)]
 struct Root {
-    settings: Rc<Settings>,
+    settings: Option<Rc<Settings>>,
 }
 
 impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        match Settings::parse(&self.get_plugin_configuration().unwrap_or_default()) {
-            Ok(settings) => self.settings = Rc::new(settings),
-            Err(reason) => {
-                let _ = log(LogLevel::Error, &format!("rate-limit: bad configuration: {reason}"));
-                return false;
-            }
-        }
-        true
+        self.settings = conf::read("rate-limit", self.get_plugin_configuration(), Settings::parse);
+        self.settings.is_some()
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Limit { settings: self.settings.clone(), told: None }))
+        Some(Box::new(Limit { settings: self.settings.clone()?, told: None }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
