@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import free_port, run, wait_until
+from tests.support.gateway import answering, ok, upstream
 from tests.support.guest import console
 from tests.support.streams import echo, read_all, read_exactly, server
 from tests.support.up import HOST, Up, waspgate_up
@@ -49,6 +50,13 @@ def asked(port: int, question: bytes) -> bytes:
         return b""
 
 
+def settle(up: Up, mark: str) -> None:
+    """Until the worker serves everything written so far: writes are applied in their order."""
+    plugins = {"console": {"conf": "request_headers reply 204 - %"}}
+    up.put("routes/mark", {"uri": f"/{mark}", "upstream": up.upstream, "plugins": plugins})
+    wait_until(lambda: up.get(f"/{mark}").status_code == 204, "the worker serves the last write")
+
+
 def said(up: Up) -> list[str]:
     """The console plugin's lines on connections since the last call."""
     return [line["event"] for line in up.log() if line.get("plugin") == "console" and not line["event"].startswith("configure")]
@@ -80,9 +88,7 @@ def test_a_plugin_on_connections_and_a_change_while_one_is_open(up: Up, echoing:
 def test_one_plugin_serves_requests_and_connections(up: Up, echoing: int, port: int) -> None:
     plugins = {"console": {"conf": "new_connection property source%00address"}}
     up.put("stream_routes/1", {"upstream": {"nodes": {f"{HOST}:{echoing}": 1}}, "plugins": plugins})
-    up.put("routes/1", {"uri": "/", "upstream": up.upstream, "plugins": {"console": {"conf": "request_headers reply 204 - %"}}})
-    wait_until(lambda: up.get("/").status_code == 204, "the route is served")
-    wait_until(lambda: asked(port, b"x") == b"x", "the stream route is served")
+    settle(up, "both")
     with connect(port) as client:
         address = ":".join(map(str, client.getsockname()))
         wait_until(lambda: f"property: OK {address}" in said(up), "the plugin knows the client")
@@ -96,3 +102,23 @@ def test_an_address_that_cannot_be_had(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert f"cannot listen on tls://{where} (--stream-listen): Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_plugin_asks_another_service_before_it_lets_a_connection_go_on(up: Up, echoing: int, port: int) -> None:
+    with upstream(answering(ok(b"granted"))) as service:
+        script = (
+            f"new_connection http_call {HOST}:{service.port} 5000 % % :method=GET :path=/may :authority=auth.test",
+            "new_connection return 1",
+            "downstream_data#1 return 1",
+            # A plugin's first stream is context 2 in its VM.
+            "http_call_response effective 2",
+            "http_call_response continue 2",
+        )
+        up.upload("asking", console())
+        plugins = {"asking": {"conf": "\n".join(script)}}
+        up.put("stream_routes/1", {"upstream": {"nodes": {f"{HOST}:{echoing}": 1}}, "plugins": plugins})
+        settle(up, "asking")
+        with connect(port) as client:
+            client.sendall(b"let me in")
+            assert read_exactly(client, 9) == b"let me in"
+        assert service.received.startswith(b"GET /may HTTP/1.1\r\n")
