@@ -18,7 +18,9 @@ from shared.proxy_wasm.pairs import Pairs
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
+# As the gateway takes them from clients.
+_METHOD = re.compile(rb"[A-Z-]+")
+_TARGET = re.compile(rb"[!-\"$-~]+")
 _PSEUDO = frozenset({b":method", b":path", b":authority", b":scheme"})
 _OF_GATEWAY = frozenset(
     {
@@ -70,13 +72,13 @@ def read_fields(fields: Pairs, *, defaults: bool) -> Asked:
 
 def _checked(pseudo: dict[bytes, bytes], lines: bytes, defaults: bool) -> Asked:
     method, path, authority = pseudo[b":method"], pseudo[b":path"], pseudo[b":authority"]
-    if _TOKEN.fullmatch(method) is None or method == b"CONNECT":
+    if _METHOD.fullmatch(method) is None or method == b"CONNECT":
         raise BadCall(f"method {method!r} cannot be called")
     if defaults and not path.startswith(b"/"):
         path = b"/" + path
     if not path.startswith(b"/") and not (method == b"OPTIONS" and path == b"*"):
         raise BadCall(f":path {path!r} does not begin with /")
-    if _TARGET.fullmatch(path) is None or b"#" in path:
+    if _TARGET.fullmatch(path) is None:
         raise BadCall(f":path {path!r} is no request target")
     if authority or not defaults:
         try:
