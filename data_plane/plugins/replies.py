@@ -1,30 +1,17 @@
-"""Local replies: those that the chain makes itself, and a plugin's own as the exchange takes it."""
+"""Local replies as the chain hands them to the exchange."""
 
 from __future__ import annotations
 
 from data_plane.plugins.interface import LocalReply
+from shared.proxy_wasm import replies
 from shared.proxy_wasm.outcome import SentReply
-from shared.proxy_wasm.replies import wire_reply
 
-_JSON = (b"content-type", b"application/json")
-
-
-def _error(status: int, message: str, details: str) -> LocalReply:
-    return LocalReply(status, f'{{"error_msg":"{message}"}}\n'.encode(), (_JSON,), details)
-
-
-PLUGIN_FAILED = _error(503, "a plugin of this route failed", "wasm_fail_stream")
-# A head or body that a plugin cannot take, or a head that it left without what a message must have; by direction.
-HEAD_TOO_LARGE = (
-    _error(431, "request fields too large for a plugin", "wasm_head_too_large"),
-    _error(502, "response fields too large for a plugin", "wasm_head_too_large"),
-)
-BODY_TOO_LARGE = (
-    _error(413, "request body larger than a plugin of this route holds", "wasm_body_too_large"),
-    _error(500, "response body larger than a plugin of this route holds", "wasm_body_too_large"),
-)
-HEAD_INCOMPLETE = _error(500, "a plugin of this route removed a pseudo-header", "wasm_incomplete_head")
+PLUGIN_FAILED = LocalReply(*replies.PLUGIN_FAILED)
+# By direction.
+HEAD_TOO_LARGE = tuple(LocalReply(*reply) for reply in replies.HEAD_TOO_LARGE)
+BODY_TOO_LARGE = tuple(LocalReply(*reply) for reply in replies.BODY_TOO_LARGE)
+HEAD_INCOMPLETE = LocalReply(*replies.HEAD_INCOMPLETE)
 
 
 def reply_as_sent(sent: SentReply) -> LocalReply:
-    return LocalReply(*wire_reply(sent), sent.details)
+    return LocalReply(*replies.wire_reply(sent))

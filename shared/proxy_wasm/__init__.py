@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from shared.proxy_wasm.failures import EngineError, PluginRefused, VmFailed
     from shared.proxy_wasm.limits import Limits
     from shared.proxy_wasm.testing.calls import GrpcCall, HttpCall
+    from shared.proxy_wasm.testing.course import LocalReply
     from shared.proxy_wasm.testing.facts import Facts
     from shared.proxy_wasm.testing.memory import Metric, Shared
     from shared.proxy_wasm.testing.messages import Headers, Request, Response
     from shared.proxy_wasm.testing.plugin import Log, Plugin, Refused
-    from shared.proxy_wasm.testing.stream import LocalReply, Missing, Stream
+    from shared.proxy_wasm.testing.stream import Missing, Stream
     from shared.proxy_wasm.trace.transcript import Transcript
 
 __all__ = [
@@ -62,7 +63,8 @@ _MODULES = {
     "testing.memory": ("Metric", "Shared"),
     "testing.messages": ("Headers", "Request", "Response"),
     "testing.plugin": ("Log", "Plugin", "Refused"),
-    "testing.stream": ("LocalReply", "Missing", "Stream"),
+    "testing.course": ("LocalReply",),
+    "testing.stream": ("Missing", "Stream"),
     "trace.transcript": ("Transcript",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

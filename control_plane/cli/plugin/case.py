@@ -25,6 +25,7 @@ class Message(_Part):
     headers: Pairs = Field(default_factory=dict)
     body: str = ""
     chunks: list[str] = Field(default_factory=list)
+    trailers: Pairs = Field(default_factory=dict)
 
 
 class Answer(Message):

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from control_plane.cli.errors import USAGE, CommandError
-from control_plane.cli.plugin.case import Case, RequestStep
+from control_plane.cli.plugin.case import Answer, CallAnswer, Case, RequestStep
 from shared.proxy_wasm.binary import ModuleError
 from shared.proxy_wasm.failures import EngineError, VmFailed
 from shared.proxy_wasm.testing.calls import Handler, HttpCall
-from shared.proxy_wasm.testing.messages import Headers, Response, as_bytes, as_text
+from shared.proxy_wasm.testing.messages import Request, Response, as_bytes, as_text
 from shared.proxy_wasm.testing.plugin import Plugin, Refused
 from shared.proxy_wasm.testing.stream import Stream
 from shared.proxy_wasm.trace.text import as_json, lines
@@ -94,7 +94,6 @@ def _requests(plugin: Plugin, case: Case, done: Run, transcript: Transcript) -> 
 
 
 def _send(plugin: Plugin, wanted: RequestStep) -> Stream:
-    answer = wanted.response
     return plugin.request(
         wanted.method,
         wanted.path,
@@ -102,12 +101,14 @@ def _send(plugin: Plugin, wanted: RequestStep) -> Stream:
         headers=wanted.headers,
         body=wanted.body,
         chunks=[as_bytes(chunk) for chunk in wanted.chunks],
-        response=_response(answer.status, answer.headers, answer.body, answer.chunks),
+        trailers=wanted.trailers,
+        response=_response(wanted.response),
     )
 
 
-def _response(status: int, headers: dict[str, str] | list[tuple[str, str]], body: str, chunks: list[str]) -> Response:
-    return Response(status, Headers(headers), as_bytes(body), tuple(as_bytes(chunk) for chunk in chunks))
+def _response(answer: Answer | CallAnswer) -> Response:
+    chunks = [as_bytes(chunk) for chunk in answer.chunks]
+    return Response(answer.status, answer.headers, answer.body, chunks, answer.trailers)
 
 
 def _answers(case: Case) -> Handler:
@@ -122,7 +123,7 @@ def _answers(case: Case) -> Handler:
         if chosen.fails:
             call.fail()
             return None
-        return _response(chosen.status, chosen.headers, chosen.body, chosen.chunks)
+        return _response(chosen)
 
     return answer
 
@@ -144,25 +145,26 @@ def text(done: Run, *, times: bool) -> str:
 def _messages(stream: Stream) -> Iterator[str]:
     if stream.was_forwarded:
         request = stream.forwarded
-        head = [f"{request.method} {request.path}", f"host: {request.authority}"]
-        yield from _message("the upstream got", head, request.headers, request.body, request.complete)
+        yield from _message("the upstream got", [f"{request.method} {request.path}", f"host: {request.authority}"], request)
     else:
         yield from ("the upstream got nothing", "")
     if stream.has_response:
-        response = stream.response
-        yield from _message("the client got", [str(response.status)], response.headers, response.body, response.complete)
+        yield from _message("the client got", [str(stream.response.status)], stream.response)
     else:
         yield from ("the client got nothing", "")
 
 
-def _message(title: str, head: list[str], headers: Headers, body: bytes, complete: bool) -> Iterator[str]:
+def _message(title: str, head: list[str], message: Request | Response) -> Iterator[str]:
     yield f"{title}:"
     yield from (f"    {line}" for line in head)
-    yield from (f"    {name.lower()}: {value}" for name, value in headers)
-    if body:
+    yield from (f"    {name.lower()}: {value}" for name, value in message.headers)
+    if message.body:
         yield ""
-        yield from (f"    {line}" for line in _readable(body).splitlines())
-    if not complete:
+        yield from (f"    {line}" for line in _readable(message.body).splitlines())
+    if message.trailers:
+        yield ""
+        yield from (f"    {name.lower()}: {value}" for name, value in message.trailers)
+    if not message.complete:
         yield "    (cut off)"
     yield ""
 
@@ -190,16 +192,20 @@ def _forwarded(stream: Stream) -> dict[str, object] | None:
     if not stream.was_forwarded:
         return None
     request = stream.forwarded
-    head = {"method": request.method, "path": request.path, "authority": request.authority}
-    return head | {"headers": list(request.headers), "body": as_text(request.body), "complete": request.complete}
+    return {"method": request.method, "path": request.path, "authority": request.authority} | _content(request)
 
 
 def _responded(stream: Stream) -> dict[str, object] | None:
-    if not stream.has_response:
-        return None
-    response = stream.response
-    shown: dict[str, object] = {"status": response.status, "headers": list(response.headers)}
-    return shown | {"body": as_text(response.body), "complete": response.complete}
+    return {"status": stream.response.status} | _content(stream.response) if stream.has_response else None
+
+
+def _content(message: Request | Response) -> dict[str, object]:
+    return {
+        "headers": list(message.headers),
+        "body": as_text(message.body),
+        "trailers": list(message.trailers),
+        "complete": message.complete,
+    }
 
 
 def difference(expected: str, got: str, name: str) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+
+from shared.proxy_wasm.abi import Direction
 
 Fields = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -85,6 +87,7 @@ class Request:
     authority: str
     headers: Headers
     body: bytes = b""
+    trailers: Headers = field(default_factory=Headers)
     complete: bool = False
 
 
@@ -96,6 +99,7 @@ class Response:
     headers: Headers
     body: bytes
     chunks: tuple[bytes, ...]
+    trailers: Headers
     complete: bool
 
     def __init__(
@@ -104,12 +108,14 @@ class Response:
         headers: Fields = (),
         body: str | bytes = b"",
         chunks: Iterable[bytes] = (),
+        trailers: Fields = (),
         complete: bool = True,
     ) -> None:
         self.status = status
         self.headers = Headers(headers)
         self.body = as_bytes(body)
         self.chunks = tuple(chunks)
+        self.trailers = Headers(trailers)
         self.complete = complete
         if self.chunks:
             self.body = b"".join(self.chunks)
@@ -127,10 +133,13 @@ def pieces_of(body: bytes, chunks: Iterable[bytes]) -> tuple[bytes, ...]:
     return listed or ((body,) if body else ())
 
 
-def framing_line(pieces: tuple[bytes, ...]) -> bytes:
-    if not pieces:
+def framing_line(direction: Direction, pieces: tuple[bytes, ...], trailers: bytes) -> bytes:
+    """As it comes over a wire: a request without a body has none, a response then has a length of 0."""
+    if trailers or len(pieces) > 1:
+        return b"transfer-encoding: chunked\r\n"
+    if not pieces and direction is Direction.REQUEST:
         return b""
-    return b"content-length: %d\r\n" % len(pieces[0]) if len(pieces) == 1 else b"transfer-encoding: chunked\r\n"
+    return b"content-length: %d\r\n" % sum(map(len, pieces))
 
 
 def request_head(method: str, path: str, authority: str, headers: Fields) -> bytes:
@@ -147,6 +156,15 @@ def response_head(status: int, headers: Fields) -> bytes:
     if not 200 <= status <= 599:
         raise ValueError(f"the status of a final response is 200 to 599, got {status}")
     return as_bytes("".join([f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n", *_lines(headers)]))
+
+
+def field_lines(fields: Fields) -> bytes:
+    """Trailers. Raises ValueError when they cannot be ones."""
+    return as_bytes("".join(_lines(fields)))
+
+
+def read_fields(lines: bytes) -> Headers:
+    return Headers(_read(b"\r\n" + lines)[1] if lines else ())
 
 
 def _lines(headers: Fields, without: str = "") -> Iterator[str]:

@@ -23,10 +23,11 @@ from shared.proxy_wasm.interface import VmSettings
 from shared.proxy_wasm.limits import Limits
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.testing.calls import Answers, GrpcCall, Handler, HttpCall
+from shared.proxy_wasm.testing.course import Upstream
 from shared.proxy_wasm.testing.facts import Facts
 from shared.proxy_wasm.testing.memory import MemoryServices, Metric, Shared
-from shared.proxy_wasm.testing.messages import Fields, Request, Response, as_bytes, pieces_of, request_head
-from shared.proxy_wasm.testing.stream import Stream, Upstream
+from shared.proxy_wasm.testing.messages import Fields, Request, Response, as_bytes, field_lines, pieces_of, request_head
+from shared.proxy_wasm.testing.stream import Stream
 from shared.proxy_wasm.trace.transcript import Transcript
 from shared.proxy_wasm.vm import HttpContext, PluginContext, PluginVM
 
@@ -176,7 +177,9 @@ class Plugin:
         trapped).
         """
         data = module if isinstance(module, bytes) else Path(module).read_bytes()
-        settings = VmSettings(name, limits or Limits(), as_bytes(vm_configuration), dict(environment or {}), log_level, dialect=dialect)
+        settings = VmSettings(
+            name, limits or Limits(), as_bytes(vm_configuration), dict(environment or {}), log_level, dialect=dialect
+        )
         machine = _Machine(data, settings, shared or Shared(), transcript, calls, dialect == "apisix")
         return cls(machine, as_bytes(configuration))
 
@@ -194,19 +197,21 @@ class Plugin:
         headers: Fields = (),
         body: str | bytes = b"",
         chunks: Iterable[bytes] = (),
+        trailers: Fields = (),
         authority: str = "example.com",
         response: Response | Upstream | None = None,
         facts: Facts | None = None,
     ) -> Stream:
-        """A request, until it has its response or waits for something. A `body` arrives in one piece, `chunks` one by one.
+        """A request, until it has its response or waits for something. A `body` arrives in one piece, `chunks` one by one,
+        `trailers` behind them.
 
         `response` is what the upstream answers, or a function of the request that it gets; without it, 200 and nothing else.
         """
         answer = response if callable(response) else _always(response or Response())
         head = request_head(method, path, authority, headers)
-        pieces = pieces_of(as_bytes(body), chunks)
+        pieces, after = pieces_of(as_bytes(body), chunks), field_lines(trailers)
         stream = Stream(self._context, facts or Facts(), answer, self._note)
-        self._machine.settle(lambda: stream.begin(head, pieces))
+        self._machine.settle(lambda: stream.begin(head, pieces, after))
         return stream
 
     def abandon(self, stream: Stream) -> None:

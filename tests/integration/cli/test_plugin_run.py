@@ -134,6 +134,7 @@ def test_a_line_is_a_request(waspgate: Waspgate, greeting: Path) -> None:
         "authority": "example.com",
         "headers": [["x-c", "d"]],
         "body": "body",
+        "trailers": [],
         "complete": True,
     }
     assert steps[1]["response"]["headers"] == [["x-greeting", "hello"]]

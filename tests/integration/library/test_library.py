@@ -153,6 +153,37 @@ def test_a_paused_body_waits_too() -> None:
         assert stream.response.body == b"back"
 
 
+def test_trailers_come_behind_the_body() -> None:
+    script = ("request_trailers replace 1 x-t 2", "response_body add 3 x-made 1")
+    with load(*script) as plugin:
+        stream = plugin.request("POST", body="b", trailers={"x-t": "1"}, response=Response(200, body=b"back"))
+        assert "request_body 2 1 0" in plugin.messages
+        assert "request_trailers 2 1" in plugin.messages
+        assert (stream.forwarded.body, stream.forwarded.complete) == (b"b", True)
+        assert stream.forwarded.trailers == {"x-t": "2"}
+        assert (stream.response.body, stream.response.complete) == (b"back", True)
+        assert stream.response.trailers == {"x-made": "1"}
+        answered = plugin.request(response=Response(200, chunks=[b"a", b"b"], trailers={"x-u": "3"}))
+        assert answered.response.trailers == {"x-u": "3"}
+        assert "response_trailers 2 1" in plugin.messages
+
+
+@pytest.mark.parametrize("held", ["headers", "body", "trailers"])
+def test_trailers_wait_with_what_is_before_them(held: str) -> None:
+    script = (f"request_{held} return 1", "tick effective 2", "tick continue 0")
+    with load(*script) as plugin:
+        stream = plugin.request(body="b", trailers={"x-t": "1"})
+        if held == "body":
+            # What holds the body lets it go with the trailers' own callback.
+            assert stream.forwarded.complete
+        else:
+            assert stream.paused == "request"
+            plugin.tick()
+        assert stream.forwarded.body == b"b"
+        assert stream.forwarded.trailers == {"x-t": "1"}
+        assert stream.response.status == 200
+
+
 def test_a_client_may_leave() -> None:
     with load("request_headers return 1") as plugin:
         stream = plugin.request()
