@@ -68,6 +68,9 @@ class ManualLoop:
         heapq.heappush(self._calls, (self.now + delay, next(self._numbers), call))
         return call
 
+    def call_at(self, when: float, callback: Callable[..., object], *arguments: object) -> Call:
+        return self.call_later(when - self.now, callback, *arguments)
+
     def call_soon(self, callback: Callable[..., object], *arguments: object) -> Call:
         return self.call_later(0.0, callback, *arguments)
 
