@@ -69,6 +69,7 @@ class Core:
         self._base = ctypes.addressof(memory.data_ptr(store).contents)
         # The whole reservation: the memory grows in place (Engine), and nothing reads beyond what the core gave out.
         self._bytes = memoryview((ctypes.c_char * (CORE_MAXIMUM_PAGES * PAGE)).from_address(self._base)).cast("B")
+        self._views: list[memoryview] = []
         self._arguments = (_bindings.wasmtime_val_raw_t * MAX_ARGUMENTS)()
         self._trap = ctypes.c_void_p()
         self._io, self._io_size = 0, 0
@@ -96,13 +97,21 @@ class Core:
     def fill(self, address: int, data: bytes) -> None:
         self._bytes[address : address + len(data)] = data
 
+    def forget(self) -> None:
+        """The memory is no longer there: whoever reads it after this is told so, instead of ending the process."""
+        for view in (*self._views, self._bytes):
+            view.release()
+
     def word(self, address: int) -> memoryview[int]:
         """A 32-bit number of the core, as `view[0]`."""
-        return self._bytes[address : address + 4].cast("I")
+        view = self._bytes[address : address + 4].cast("I")
+        self._views.append(view)
+        return view
 
     def reader(self, layout: struct.Struct, address: int) -> Callable[[], tuple[int, ...]]:
         """A function that unpacks a structure at a fixed address of the core."""
         view, unpack = self._bytes[address : address + layout.size], layout.unpack_from
+        self._views.append(view)
         return lambda: unpack(view)
 
     # --- calls

@@ -104,6 +104,7 @@ class Instance:
     def close(self) -> None:
         """Give everything back, whatever state it is in."""
         self._closed = True
+        self.core.forget()
         self._store.close()
 
     def _link(self, core: wasmtime.Module, guest: GuestModule, host: HostPort) -> InstanceExports:

@@ -215,6 +215,13 @@ def test_a_vm_has_as_many_contexts_as_there_are_ids(guest: Guest) -> None:
     assert open_stream(root).id == 2
 
 
+def test_the_memory_of_a_closed_vm_is_not_read(guest: Guest) -> None:
+    """A mistake of the host's that would otherwise end the process."""
+    guest.vm.close()
+    with pytest.raises(ValueError, match="released memoryview"):
+        guest.vm.output(16)
+
+
 def test_a_closed_vm_leaves_nothing_behind(engine: Engine) -> None:
     guest = Guest(engine, console())
     guest.stream().request_headers(GET, eos=True)
