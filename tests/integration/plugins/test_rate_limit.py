@@ -99,6 +99,14 @@ def test_a_count_that_another_worker_changed_meanwhile_is_read_again(monkeypatch
         assert ask(plugin).response.headers["x-ratelimit-remaining"] == str(100 - 10 - 1)
 
 
+def test_a_host_without_room_is_a_failure_that_the_policy_decides_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryServices, "set_data", lambda *_: Status.INTERNAL_FAILURE)
+    plugin = limiter(1)
+    assert ask(plugin).response.status == 503
+    assert plugin.failure is not None
+    assert any("unexpected status: 10" in message for message in plugin.messages)
+
+
 def test_what_is_kept_is_bounded_and_many_clients_are_told_apart() -> None:
     with limiter(1) as plugin:
         clients = [f"10.0.{n >> 8}.{n & 255}" for n in range(2000)]
