@@ -10,7 +10,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
-from data_plane.http.limits import HEAD_SECONDS, LINGER_SECONDS, SEND_SECONDS
+from data_plane.http.limits import HEAD_SECONDS, LINGER_IDLE_SECONDS, LINGER_SECONDS, SEND_SECONDS
 from data_plane.http.timers import Deadline
 from data_plane.tcp.client_hello import NotAClientHello, server_name
 from data_plane.tcp.ports import CLIENT, UPSTREAM, Side
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
             self._deadline.set(SEND_SECONDS)
             transport.close()
             return
-        self._deadline.set(LINGER_SECONDS)
+        self._deadline.set(LINGER_SECONDS if self._side == CLIENT else LINGER_IDLE_SECONDS)
         transport.write_eof()
         transport.resume_reading()
 

@@ -269,3 +269,38 @@ def test_too_many_clients_are_reset(live: LiveStreams, echoing: int) -> None:
     with live.connect() as third:
         third.sendall(b"x")
         assert read_exactly(third, 1) == b"x"
+
+
+def test_a_session_that_is_closed_gives_the_client_all_that_was_sent(live: LiveStreams) -> None:
+    """Also to a client that goes on sending: what nobody reads would reset the connection."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"x" * (64 * MIB))
+
+    def close_all() -> None:
+        for session in tuple(live.streams._sessions):
+            session.close()
+
+    with server(serve) as port:
+        live.serve(entry(upstream_of(port)))
+        with live.connect() as client:
+            live.until(lambda streams: any(connection.is_paused() for connection in streams.connections))
+            client.sendall(b"unheard")
+            live.ask(close_all)
+            client.sendall(b"more of it")
+            received = read_all(client)
+        assert received == b"x" * len(received)
+        assert len(received) >= 64 * 1024
+        live.until(lambda streams: not streams.connections)
+
+
+def test_two_hundred_sessions_at_once(live: LiveStreams, echoing: int) -> None:
+    live.serve(entry(upstream_of(echoing)))
+    clients = [live.connect() for _ in range(200)]
+    for number, client in enumerate(clients):
+        client.sendall(b"%d" % number)
+    for number, client in enumerate(clients):
+        assert read_exactly(client, len(str(number))) == b"%d" % number
+        client.close()
+    live.until(lambda streams: not streams.connections)
+    assert live.streams.counters.sessions == 200
