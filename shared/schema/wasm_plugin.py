@@ -42,14 +42,15 @@ EnvironmentName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^
 EnvironmentValue = Annotated[str, Field(max_length=32768, pattern=r"^[^\x00]*$")]
 
 
-def _known_capability(name: str) -> str:
-    if name not in CAPABILITIES:
-        words = f"{name!r} is no host function, callback or WASI function"
+def _known_capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in CAPABILITIES]
+    if unknown:
+        words = f"no host function, callback or WASI function: {', '.join(map(repr, unknown))}"
         raise PydanticCustomError("capability", "{words}", {"words": words})
-    return name
+    return names
 
 
-Capability = Annotated[str, AfterValidator(_known_capability)]
+Capabilities = Annotated[SomeUnique[str], AfterValidator(_known_capabilities)]
 
 
 def _fetchable(text: str) -> str:
@@ -117,7 +118,7 @@ class WasmPluginSpec(Described):
     module: Maybe[ModuleSpec] = None
     limits: LimitsSpec = LimitsSpec()
     failure_policy: Literal["fail_closed", "fail_open", "fail_reload"] = "fail_closed"
-    capabilities: Maybe[SomeUnique[Capability]] = None
+    capabilities: Maybe[Capabilities] = None
     dialect: Literal["proxy-wasm", "apisix"] = "proxy-wasm"
     vm_configuration: Maybe[TextOrObject] = None
     environment: dict[EnvironmentName, EnvironmentValue] = Field(default_factory=dict)

@@ -173,7 +173,12 @@ REFUSED: list[tuple[Kind, object, str, str]] = [
     ("wasm_plugins", {"limits": {"log_lines_per_second": 0}}, "$.limits.log_lines_per_second", "to be at least 1"),
     ("wasm_plugins", {"limits": {"shared_data_bytes": 2**30}}, "$.limits.shared_data_bytes", "to be at most 536870912"),
     ("wasm_plugins", {"capabilities": []}, "$.capabilities", "1"),
-    ("wasm_plugins", {"capabilities": ["proxy_lg"]}, "$.capabilities[0]", "'proxy_lg' is no host function, callback"),
+    (
+        "wasm_plugins",
+        {"capabilities": ["proxy_lg"]},
+        "$.capabilities",
+        "or WASI function: 'proxy_lg'",
+    ),
     ("wasm_plugins", {"http_request_phase": "log"}, "$.http_request_phase", "matches none of the enum values"),
     ("wasm_plugins", {"environment": {"A=B": "x"}}, "$.environment", 'invalid property name "A=B"'),
     ("wasm_plugins", {"vm_configuration": 5}, "$.vm_configuration", "expected string or object, got number"),

@@ -169,6 +169,14 @@ def test_everything_an_upstream_says(config: Config) -> None:
 
 
 def test_everything_a_plugin_says(config: Config) -> None:
+    limits: dict[str, int] = {
+        "callback_cpu_ms": 1,
+        "start_cpu_ms": 2,
+        "memory_bytes": 2**24,
+        "body_buffer_bytes": 4,
+        "stream_cpu_ms": 5,
+    }
+    limits |= {"pending_callouts": 6, "log_lines_per_second": 7, "shared_data_bytes": 8}
     config.put(
         "wasm_plugins",
         "x",
@@ -177,15 +185,17 @@ def test_everything_a_plugin_says(config: Config) -> None:
             http_request_phase="rewrite",
             dialect="apisix",
             failure_policy="fail_open",
-            limits={"callback_cpu_ms": 1, "start_cpu_ms": 2, "memory_bytes": 2**24, "body_buffer_bytes": 4},
+            limits=limits,
+            capabilities=["proxy_log", "fd_write"],
             vm_configuration={"z": 1, "a": 2},
             environment={"HOME": "/"},
         ),
     )
     found = config.commit().plugins["x"]
     assert (found.name, found.priority, found.sha256, found.phase) == ("x", -5, SHA, "rewrite")
-    assert (found.dialect, found.failure_policy, found.limits) == ("apisix", "fail_open", Limits(1, 2, 2**24, 4))
+    assert (found.dialect, found.failure_policy, found.limits) == ("apisix", "fail_open", Limits(**limits))
     assert (found.vm_configuration, dict(found.environment)) == (b'{"z":1,"a":2}', {"HOME": "/"})
+    assert found.capabilities == frozenset({"proxy_log", "fd_write"})
 
 
 def match(snapshot: Snapshot, path: str, host: str = "any.test", method: str = "GET") -> str | None:
