@@ -71,6 +71,10 @@ class Exchange(Sending):
         self.request_done = eos
         self._forward_body(data, eos)
 
+    def request_trailers(self, lines: bytes) -> None:
+        """The end of the body, with field lines behind it, which only plugins see and pass on."""
+        self.request_body(b"", True)
+
     def client_blocked(self) -> None:
         """What was sent to the client piles up."""
         self._flow |= CLIENT_BLOCKED

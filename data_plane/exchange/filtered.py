@@ -13,14 +13,15 @@ longer if a plugin reads the body: then its length is known at best with that pi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from data_plane.exchange.framing import has_body, length_line
+from data_plane.exchange.framing import has_body, last_chunk, length_line
 from data_plane.exchange.info import DescribedExchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from data_plane.exchange.outgoing import Outgoing
 from data_plane.exchange.replies import open_reply, reply_for
 from data_plane.exchange.sending import DONE, REPLYING, RESPONDING, STARTING
+from data_plane.exchange.trailing import TrailingChain
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import PluginBinding, Route
@@ -108,6 +109,23 @@ class FilteredExchange(DescribedExchange):
             self._leave()
             self._regulate_response()
 
+    @property
+    def keeps_trailers(self) -> bool:  # type: ignore[override]  # asked once, when a response in chunks begins
+        return self._chain.reads_trailers
+
+    def request_trailers(self, lines: bytes) -> None:
+        self.request_done = True
+        if self.state > RESPONDING:
+            return
+        self._depth += 1
+        self._chain.request_trailers(lines)
+        self._leave()
+        self._regulate_request()
+
+    def upstream_trailers(self, lines: bytes) -> None:
+        if lines:
+            self._chain = cast("PluginChain", TrailingChain(self._chain, lines, 1 if self.state < RESPONDING else 0))
+
     # What the chain forwards.
 
     def find_route(self, head: bytes) -> None:
@@ -121,10 +139,21 @@ class FilteredExchange(DescribedExchange):
         self._forward_body(data, eos)
 
     def forward_request_trailers(self, lines: bytes) -> None:
-        self.forward_request_body(b"", True)
+        outgoing = self._outgoing
+        if outgoing is not None and self.state <= RESPONDING:
+            outgoing.end_with(lines)
+            self._pump(outgoing)
 
     def forward_response_trailers(self, lines: bytes) -> None:
-        self.forward_response_body(b"", True)
+        """Only chunks have room for them (RFC 9112, section 7.1.2)."""
+        if self.state == DONE:
+            return
+        if self._held is not None:
+            self._release_head(b"", False)
+        if self._chunked:
+            self._finish(last_chunk(lines), self._keep_alive)
+        else:
+            self._continue_response(b"", True)
 
     def forward_response_head(self, head: bytes) -> None:
         if self.state == DONE:

@@ -31,6 +31,11 @@ def chunk(data: bytes, eos: bool) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of the chunks, with field lines behind it."""
+    return b"0\r\n%b\r\n" % trailers
+
+
 def has_body(method: bytes, status: int) -> bool:
     """Whether a final response to this method with this status has a body at all (RFC 9112 section 6.3)."""
     return method != b"HEAD" and status not in BODILESS

@@ -6,7 +6,7 @@ piece that the plugins let go on. Until a byte of the body has left, the request
 
 from __future__ import annotations
 
-from data_plane.exchange.framing import CHUNKED_LINE, chunk, length_line
+from data_plane.exchange.framing import CHUNKED_LINE, chunk, last_chunk, length_line
 
 
 class Outgoing:
@@ -20,6 +20,7 @@ class Outgoing:
         "_head_sent",
         "_pieces",
         "_rewritten",
+        "_trailers",
         "body_sent",
         "eos",
         "size",
@@ -46,6 +47,15 @@ class Outgoing:
         if data:
             self._pieces.append(data)
             self.size += len(data)
+
+    def end_with(self, trailers: bytes) -> None:
+        """The end, with field lines behind it where chunks leave room for them."""
+        self.eos = True
+        if self._rewritten and not self._head_sent and self._framing:
+            self._framing = CHUNKED_LINE
+            self._rewritten = False
+        self._trailers = trailers
+        self.__class__ = Trailing
 
     def is_complete(self) -> bool:
         """Everything has been taken, the end included."""
@@ -77,3 +87,17 @@ class Outgoing:
         """What was taken is lost, and has to go out again. Not after `body_sent`."""
         self._head_sent = False
         self._complete = False
+
+
+class Trailing(Outgoing):
+    """What Outgoing becomes with its trailers, so that no request asks for those that it has not."""
+
+    __slots__ = ()
+
+    def take(self) -> bytes:
+        if self._head is None or self._complete:
+            return b""
+        self.eos = False
+        out = super().take()
+        self.eos = self._complete = True
+        return out + last_chunk(self._trailers) if self._chunked else out

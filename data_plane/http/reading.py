@@ -244,13 +244,26 @@ class RequestReader(asyncio.Protocol):
         return body
 
     def _read_body(self, data: bytes) -> None:
+        if self._state != LENGTH:
+            self._read_chunks(data)
+            return
         try:
-            body = self._take_length(data) if self._state == LENGTH else self._take_chunks(data)
+            body = self._take_length(data)
         except HeadError as error:
             self._break(error.kind)
             return
         eos = self._state == WAIT
-        if eos and self._trailers:
+        if body or eos:
+            self._continue(body, eos)
+
+    def _read_chunks(self, data: bytes) -> None:
+        try:
+            body = self._take_chunks(data)
+        except HeadError as error:
+            self._break(error.kind)
+            return
+        eos = self._state == WAIT
+        if self._trailers:
             self._end_body(body)
         elif body or eos:
             self._continue(body, eos)

@@ -95,6 +95,10 @@ class WasmChain(Bodies):
     def holding(self) -> bool:
         return any(stop is not None for link in self._links for stop in link.stops)
 
+    @property
+    def reads_trailers(self) -> bool:
+        return any(link.context is not None and link.context.vm.reads_trailers for link in self._links)
+
     # --- events
 
     def request_head(self, head: bytes, framing: bytes, eos: bool) -> None:

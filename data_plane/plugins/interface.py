@@ -112,6 +112,10 @@ class PluginChain(Protocol):
     def reads_response_body(self) -> bool: ...
 
     @property
+    def reads_trailers(self) -> bool:
+        """Some plugin takes trailers' callbacks: those of a response shall not be dropped."""
+
+    @property
     def request_backlog(self) -> int:
         """Bytes held back by a paused plugin: the exchange stops reading the client above its high-water mark."""
 

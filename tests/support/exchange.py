@@ -114,6 +114,7 @@ class Chain:
         self.info = info
         self.reads_request_body = stage.reads_request_body
         self.reads_response_body = stage.reads_response_body
+        self.reads_trailers = False
         self.request_backlog = 0
         self.response_backlog = 0
         self.holds = stage.holds

@@ -129,7 +129,8 @@ class LiveGateway:
     def route(self, route: Route, path_prefix: bytes = b"/", upstreams: Mapping[str, Upstream] | None = None) -> None:
         """`upstreams` by the names that plugins call them."""
         named = upstreams or {}
-        snapshot = Snapshot(1, OneRoute(route, path_prefix), {route.id: route}, find_upstream=named.get)
+        plugins = {binding.plugin.name: binding.plugin for binding in route.bindings}
+        snapshot = Snapshot(1, OneRoute(route, path_prefix), {route.id: route}, plugins=plugins, find_upstream=named.get)
         self.ask(lambda: setattr(self.gateway, "snapshot", snapshot))
 
     def ask(self, question: Callable[[], T]) -> T:
