@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -59,6 +59,7 @@ class Case(_Part):
     configuration: str | dict[str, Any] = ""
     vm_configuration: str = ""
     environment: dict[str, str] = Field(default_factory=dict)
+    dialect: Literal["proxy-wasm", "apisix"] = "proxy-wasm"
     requests: Annotated[list[RequestStep], Field(min_length=1)]
     calls: list[CallAnswer] = Field(default_factory=list)
 

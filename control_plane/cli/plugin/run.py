@@ -56,6 +56,7 @@ def run(module: bytes, case: Case) -> Run:
             configuration=case.configuration if isinstance(case.configuration, str) else json.dumps(case.configuration),
             vm_configuration=case.vm_configuration,
             environment=case.environment,
+            dialect=case.dialect,
             calls=_answers(case),
             transcript=transcript,
         )

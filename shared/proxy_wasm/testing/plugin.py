@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from typing import Literal, Self
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import PluginRefused, VmFailed
+from shared.proxy_wasm.foreign.registry import ForeignFunction, ForeignFunctions
 from shared.proxy_wasm.instance import GuestModule
 from shared.proxy_wasm.interface import VmSettings
 from shared.proxy_wasm.limits import Limits
@@ -76,7 +77,7 @@ class _Machine:
         shared: Shared,
         transcript: Transcript | None,
         calls: Handler | None,
-        apisix: bool,
+        foreign: Mapping[str, ForeignFunction],
     ) -> None:
         self.logs: list[Log] = []
         self.shared = shared
@@ -84,7 +85,8 @@ class _Machine:
         self.due: deque[Callable[[], None]] = deque()
         self._running = False
         self.transcript = transcript
-        self.answers = Answers(calls, self.settle, apisix=apisix)
+        self.answers = Answers(calls, self.settle, apisix=settings.dialect == "apisix")
+        settings = replace(settings, foreign=ForeignFunctions(foreign, self._foreign_event))
         services = MemoryServices(shared, settings.plugin_name)
         self.vm = PluginVM(shared_engine(), compiled(module), settings, self, services, transcript, self.answers)
 
@@ -103,6 +105,9 @@ class _Machine:
 
     def done(self, plugin_context: PluginContext) -> None:
         self.due.append(lambda: self._delete(plugin_context))
+
+    def _foreign_event(self, context: PluginContext, function: int, arguments: bytes) -> None:
+        self.due.append(lambda: context.foreign_function(function, arguments))
 
     def _delete(self, context: PluginContext) -> None:
         if context.vm.failed is None and context.pending and context.delete():
@@ -166,21 +171,22 @@ class Plugin:
         log_level: LogLevel = LogLevel.TRACE,
         dialect: Literal["proxy-wasm", "apisix"] = "proxy-wasm",
         calls: Handler | None = None,
+        foreign: Mapping[str, ForeignFunction] | None = None,
         shared: Shared | None = None,
         transcript: Transcript | None = None,
     ) -> Self:
         """Compile the module (a path, or its bytes) and start it: on_vm_start, on_configure.
 
         `calls` answers each HTTP call that the plugin makes; without it, or where it answers None, the call waits in
-        `http_calls`. Plugins with the same `shared` share data, queues and metrics. With a `transcript` every callback and host
-        call is recorded there. Raises ModuleError or EngineError (no usable plugin), Refused (it answered false), VmFailed (it
-        trapped).
+        `http_calls`. `foreign` are native functions beside Envoy's. Plugins with the same `shared` share data, queues and
+        metrics. With a `transcript` every callback and host call is recorded there. Raises ModuleError or EngineError (no
+        usable plugin), Refused (it answered false), VmFailed (it trapped).
         """
         data = module if isinstance(module, bytes) else Path(module).read_bytes()
         settings = VmSettings(
             name, limits or Limits(), as_bytes(vm_configuration), dict(environment or {}), log_level, dialect=dialect
         )
-        machine = _Machine(data, settings, shared or Shared(), transcript, calls, dialect == "apisix")
+        machine = _Machine(data, settings, shared or Shared(), transcript, calls, foreign or {})
         return cls(machine, as_bytes(configuration))
 
     def sibling(self, configuration: str | bytes = b"") -> Plugin:

@@ -174,6 +174,9 @@ def test_a_plugin_that_refuses_or_fails_is_status_1(waspgate: Waspgate, greeting
     refused = waspgate("plugin", "run", greeting, "--conf", "[]")
     assert refused.status == 1
     assert refused.out.endswith("FAILED: the plugin answered false to proxy_on_configure\n")
+    kept = ("plugin", "run", greeting, "--conf", "[]", "--expect", tmp_path / "refused.txt")
+    waspgate(*kept, "--update")
+    assert waspgate(*kept).status == 0, "a refusal that is expected is a test that passes"
     module = tmp_path / "console.wasm"
     module.write_bytes(console())
     trapped = waspgate("plugin", "run", module, "--conf", "response_headers trap")

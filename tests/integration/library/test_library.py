@@ -22,6 +22,7 @@ from shared.proxy_wasm import (
     Shared,
     VmFailed,
 )
+from shared.proxy_wasm.foreign.call import ForeignCall
 from tests.support.guest import assemble, build, console
 
 # A plugin without body callbacks, and one that makes a call for each request and waits for the answer.
@@ -284,6 +285,17 @@ def test_a_sibling_has_the_vm_but_its_own_configuration() -> None:
     with load("response_headers replace 2 x 1") as plugin, plugin.sibling("response_headers replace 2 x 2") as other:
         assert [one.request().response.headers["x"] for one in (plugin, other, plugin)] == ["1", "2", "1"]
         assert plugin.context_id != other.context_id
+
+
+def test_foreign_functions_are_the_tests_own() -> None:
+    def double(call: ForeignCall) -> bytes:
+        call.later(7, b"done")
+        return call.arguments * 2
+
+    with load("request_headers foreign double ab", "foreign_function buffer 8 0 99", foreign={"double": double}) as plugin:
+        plugin.request()
+        assert "foreign: OK abab" in plugin.messages
+        assert "buffer: OK done" in plugin.messages
 
 
 def test_facts_are_properties() -> None:
