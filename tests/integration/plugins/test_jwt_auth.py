@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.proxy_wasm import Plugin, Refused, Stream
 from tests.support.examples import load
@@ -77,6 +79,32 @@ def test_any_other_is_told_why(plugin: Plugin, value: str, reason: str) -> None:
     assert stream.response.status == 401
     assert stream.response.headers["www-authenticate"] == f'Bearer error="invalid_token", error_description="{reason}"'
     assert json.loads(stream.response.body) == {"error_msg": reason}
+
+
+CONTROL = bytes({*range(32), 127} - {9})
+# What a client may write into a header, and what an issuer may sign.
+VALUES = st.binary(max_size=120).map(lambda data: data.translate(None, CONTROL).decode("utf-8", "surrogateescape"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["exp", "nbf", "sub", "aud", "alg"]), inner),
+    max_leaves=9,
+)
+
+
+@given(VALUES, VALUES)
+@settings(max_examples=300, deadline=None)
+def test_nothing_that_a_client_sends_harms_it(plugin: Plugin, value: str, other: str) -> None:
+    for sent in (value, f"Bearer {value}.{other}", f"Bearer {token()}{value}", f"{other} {token()}"):
+        assert ask(plugin, sent, **{"x-user": other}).response.status in (200, 401)
+    assert plugin.failure is None
+
+
+@given(JSON, JSON)
+@settings(max_examples=300, deadline=None)
+def test_nothing_that_an_issuer_signs_harms_it(plugin: Plugin, claims: object, header: object) -> None:
+    assert ask(plugin, f"Bearer {token(claims, header)}").response.status in (200, 401)
+    assert ask(plugin, f"Bearer {token(claims)}").response.status in (200, 401)
+    assert plugin.failure is None
 
 
 def test_an_unsigned_token_does_not_pass_whatever_it_says(plugin: Plugin) -> None:
