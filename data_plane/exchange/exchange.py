@@ -171,7 +171,7 @@ class Exchange(Sending):
             framing += CLOSE_LINE
         elif fields.minor_version == 0:
             framing += KEEP_ALIVE_LINE
-        self.serving.counters.responses[status // 100] += 1
+        self.serving.counters.responses[status] += 1
         data = b"".join((head, framing, b"\r\n", data))
         if eos:
             self._finish(data, keep_alive)

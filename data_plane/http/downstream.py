@@ -276,7 +276,7 @@ class ClientConnection(RequestReader):
         reply = reply_for(kind)
         counters = self._gateway.counters
         counters.requests += 1
-        counters.responses[reply.status // 100] += 1
+        counters.responses[reply.status] += 1
         answer = b"%b%b%b\r\n%b" % (reply.head, length_line(len(reply.body)), CLOSE_LINE, reply.body)
         self._outbox.put(self._transport, answer)
         self._linger()

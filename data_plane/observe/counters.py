@@ -18,7 +18,7 @@ class UpstreamErrors(Protocol):
 
 
 class Counters:
-    """`responses` is indexed by the first digit of the status."""
+    """`responses` is indexed by the status, which has three digits."""
 
     __slots__ = (
         "client_aborts",
@@ -33,7 +33,7 @@ class Counters:
     def __init__(self) -> None:
         self.connections = 0
         self.requests = 0
-        self.responses = [0] * 10
+        self.responses = [0] * 1000
         self.client_aborts = 0
         self.upstream_errors = 0
         self.upstream_retries = 0
@@ -44,8 +44,12 @@ class Counters:
         if self.on_upstream_error is not None:
             self.on_upstream_error(kind, route, node)
 
+    def statuses(self) -> dict[int, int]:
+        """Responses by status, of those that there were."""
+        return {status: count for status, count in enumerate(self.responses) if count}
+
     def statistics(self) -> dict[str, int]:
-        classes = {f"responses_{digit}xx": self.responses[digit] for digit in range(1, 6)}
+        classes = {f"responses_{d}xx": sum(self.responses[d * 100 : d * 100 + 100]) for d in range(1, 6)}
         return {
             "connections": self.connections,
             "requests": self.requests,

@@ -27,9 +27,12 @@ class Family:
     scale: int = 1
 
 
+HTTP_STATUS: Final = "apisix_http_status"
+
 FAMILIES: Final = {
     "apisix_etcd_reachable": Family("gauge", "1 while every worker of the host reaches the configuration store."),
     "apisix_http_requests_total": Family("counter", "Requests that clients sent."),
+    HTTP_STATUS: Family("counter", "Responses to clients, by their status."),
     "apisix_nginx_http_current_connections": Family("gauge", "Connections of clients, by state."),
     "apisix_node_info": Family("gauge", "Which gateway this is; always 1."),
     "apisix_shared_dict_capacity_bytes": Family("gauge", "What the state that plugins share may take."),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from data_plane.observe.counters import Counters
-from data_plane.observe.families import OF_A_WORKER, OF_STREAMS, counters_of
+from data_plane.observe.families import HTTP_STATUS, OF_A_WORKER, OF_STREAMS, counters_of, sample
 from data_plane.observe.status import WorkerStatus
 from data_plane.observe.stream_counters import StreamCounters
 from shared.proxy_wasm.state.host_state import TEND_SECONDS, HostState
@@ -31,6 +31,7 @@ class Reporter:
     ) -> None:
         self._loop = loop
         self._state = state
+        self._requests = requests
         self._counted = ((OF_A_WORKER, requests), (OF_STREAMS, streams))
         self._status = status
         self._publishing = loop.call_soon(self._publish)
@@ -50,14 +51,16 @@ class Reporter:
         for samples, counters in self._counted:
             for name, value in counters.statistics().items():
                 self._set(samples[name], value)
+        for code, count in self._requests.statuses().items():
+            self._set(sample(HTTP_STATUS, code=str(code)), count)
         for plugin in status.plugins:
-            for sample, number in counters_of(plugin):
-                self._set(sample, number)
+            for name, number in counters_of(plugin):
+                self._set(name, number)
         self._state.gateway.flush()
 
-    def _set(self, sample: str, value: int) -> None:
+    def _set(self, name: str, value: int) -> None:
         gateway = self._state.gateway
-        stat = gateway.stat(MetricKind.COUNTER, sample.encode())
+        stat = gateway.stat(MetricKind.COUNTER, name.encode())
         if stat is not None and stat.numbers[0] != value:
             stat.numbers[0] = value
             gateway.changed.add(stat)

@@ -31,7 +31,7 @@ def test_rewritten_heads_go_on_as_the_plugin_left_them() -> None:
     scene = stage(REWRITTEN_REQUEST, REWRITTEN_RESPONSE)
     assert scene.request()[-1] == "a.begin GET /q HTTP/1.1|host: t|| timeout 3"
     assert "client.finish HTTP/1.1 201 Made|x: y|Content-Length: 2||hi keep" in scene.response(b"hi", length=2)
-    assert scene.counters.responses[2] == 1
+    assert scene.counters.responses[201] == 1
 
 
 def test_a_streamed_response_passes_piece_by_piece() -> None:
