@@ -7,6 +7,7 @@ the first to go, and its end leaves no trace.
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import socket
@@ -20,6 +21,8 @@ from control_plane.sandbox.wire import pack, unpack
 
 # The kernel's greatest: kill this one first.
 OOM_SCORE = "1000"
+# A third of the share of a worker on the same processor: compiling should not cost requests much.
+NICENESS = 5
 
 
 def serve(connection: socket.socket) -> None:
@@ -52,6 +55,7 @@ def main(descriptor: int) -> None:
     # The terminal's Ctrl-C is meant for the control plane, which closes the socket when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     with socket.socket(fileno=descriptor) as connection:

@@ -308,6 +308,17 @@ async def test_the_sandbox_has_neither_keys_nor_a_terminals_signals(
     os.kill(pid(sandbox), signal.SIGINT)
     await own.ok("PUT", "/routes/1", using("a", **ROUTE))
     assert process(pid(sandbox), "oom_score_adj") == "1000\n"
+    assert os.getpriority(os.PRIO_PROCESS, pid(sandbox)) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+async def test_the_sandbox_ends_with_the_control_plane(own: Admin, sandbox: Sandbox) -> None:
+    """However that ended: the socket between them does."""
+    await own.upload("p", GOOD)
+    child = sandbox._child
+    assert child is not None
+    child._connection.close()
+    assert await asyncio.to_thread(child._process.wait, 20) == 0
+    await own.ok("PUT", "/routes/1", using("a", **ROUTE))
 
 
 async def test_without_a_sandbox_nothing_is_written(store: ConfigStore, monkeypatch: pytest.MonkeyPatch) -> None:
