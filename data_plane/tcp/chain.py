@@ -160,7 +160,7 @@ class TcpChain:
             link.keeps_waiting = False
             self._connect(self._links.index(link) + 1)
         if outcome is not None:
-            self._resume_told(link, outcome, already=direction)
+            self._resume_told(link, outcome)
         return data if outcome is None or outcome.data is None else outcome.data
 
     def _ordered(self, direction: Direction) -> list[TcpLink]:
@@ -179,9 +179,9 @@ class TcpChain:
             return True
         return False
 
-    def _resume_told(self, link: TcpLink, outcome: Outcome, already: Direction | None = None) -> None:
+    def _resume_told(self, link: TcpLink, outcome: Outcome) -> None:
         for direction in (CLIENT, UPSTREAM):
-            if outcome.effects & _CONTINUE[direction] and direction is not already:
+            if outcome.effects & _CONTINUE[direction]:
                 self._resume(link, direction)
 
     def _resume(self, link: TcpLink, direction: Direction) -> None:
