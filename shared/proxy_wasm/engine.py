@@ -22,6 +22,7 @@ from shared.proxy_wasm.capabilities import denied
 from shared.proxy_wasm.code_cache import CodeCache
 from shared.proxy_wasm.core_build import ensure_core
 from shared.proxy_wasm.failures import EngineError, first_line
+from shared.proxy_wasm.foreign.envoy import load_libraries
 from shared.proxy_wasm.inspect import inspect
 from shared.proxy_wasm.instance import GuestModule, HostPort, Instance
 from shared.proxy_wasm.start_section import expose_start
@@ -86,6 +87,8 @@ class Engine:
             jump = link.trampolines(wanted, [export.name for export in self._core.exports], refused)
         except link.LinkError as error:
             raise EngineError(str(error)) from None
+        if "proxy_call_foreign_function" in jump.table:
+            load_libraries()
         entries, glue = (
             self._module(bytes(wasmtime.wat2wasm(text))) for text in (jump.wat, link.glue(links, report.allocator))
         )

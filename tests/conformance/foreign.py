@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from urllib.parse import unquote_to_bytes
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_curve_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from shared.proxy_wasm.abi import Status
+from shared.proxy_wasm.foreign import protobuf
 from shared.proxy_wasm.foreign.call import ForeignCall
 from shared.proxy_wasm.foreign.registry import ForeignFunctions
 from tests.conformance.stage import Stage
@@ -86,6 +94,59 @@ asks(
     "BAD_ARGUMENT",
     "OK 1",
 )
+
+
+# --- signatures
+
+TEXT = b"what is signed"
+KEYS: dict[str, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey] = {
+    "RSA": generate_private_key(65537, 2048),
+    "ECDSA": generate_curve_key(SECP256R1()),
+    "Ed25519": Ed25519PrivateKey.generate(),
+}
+
+
+def words(data: bytes) -> str:
+    return "".join(f"%{byte:02x}" for byte in data)
+
+
+def called(stage: Stage, name: str, arguments: dict[int, int | bytes]) -> tuple[str, dict[int, int | bytes]]:
+    """Status and fields of the result."""
+    (answer,) = stage.answers(f"request_headers foreign {name} {words(protobuf.encode(arguments))}")
+    status, _, result = answer.partition(" ")
+    return status, protobuf.fields(unquote_to_bytes(result))
+
+
+for kind, key in KEYS.items():
+    private_der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    @case(CALL, f"`sign` and `verify_signature` with a key of {kind}; a changed text does not fit")
+    def _(stage: Stage, private: bytes = private_der, public: bytes = public_pem) -> None:
+        status, signed = called(stage, "sign", {1: b"sha256", 2: private, 3: TEXT})
+        stage.expect((status, signed[1]), ("OK", 1))
+        asked = {1: b"sha256", 3: signed[2], 4: TEXT, 5: public}
+        stage.expect(called(Stage(stage.engine, stage.version), "verify_signature", asked), ("OK", {1: 1}))
+        asked[4] = TEXT + b"?"
+        stage.expect(
+            called(Stage(stage.engine, stage.version), "verify_signature", asked), ("OK", {2: b"the signature does not fit"})
+        )
+
+
+@case(
+    CALL,
+    "`sign` and `verify_signature` without a key that can be read are BadArgument; an unknown hash is an error text",
+)
+def _(stage: Stage) -> None:
+    public = KEYS["ECDSA"].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    for name, arguments in (("sign", {1: b"sha256", 2: b"no key", 3: TEXT}), ("verify_signature", {1: b"sha256", 4: TEXT})):
+        (answer,) = Stage(stage.engine, stage.version).answers(
+            f"request_headers foreign {name} {words(protobuf.encode({**arguments}))}"
+        )
+        stage.expect(answer, "BAD_ARGUMENT")
+    stage.expect(
+        called(stage, "verify_signature", {1: b"md4", 2: public, 3: b"x", 4: TEXT}), ("OK", {2: b"unknown hash function md4"})
+    )
 
 
 def registered(stage: Stage, **functions: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from shared.proxy_wasm.abi import Status
@@ -61,9 +62,29 @@ def declare_property(call: ForeignCall) -> bytes | Status:
     return b""
 
 
+def sign(call: ForeignCall) -> bytes | Status:
+    from shared.proxy_wasm.foreign import signatures
+
+    return signatures.sign(call)
+
+
+def verify_signature(call: ForeignCall) -> bytes | Status:
+    from shared.proxy_wasm.foreign import signatures
+
+    return signatures.verify_signature(call)
+
+
+def load_libraries() -> None:
+    """For a plugin that calls foreign functions, when it is compiled: in a callback the 0.2 s would be the plugin's. A worker
+    without such a plugin is 11 MB smaller."""
+    import_module("shared.proxy_wasm.foreign.signatures")
+
+
 FUNCTIONS: dict[str, Callable[[ForeignCall], bytes | Status]] = {
     "compress": compress,
     "uncompress": uncompress,
     "set_envoy_filter_state": set_envoy_filter_state,
     "declare_property": declare_property,
+    "sign": sign,
+    "verify_signature": verify_signature,
 }
