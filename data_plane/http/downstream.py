@@ -18,6 +18,7 @@ from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
 from data_plane.http import limits
 from data_plane.http.forwarded import Forwarding
+from data_plane.http.outbox import TOGETHER
 from data_plane.http.reading import CHUNKS, CLOSED, HEAD, LENGTH, LINGER, WAIT, RequestReader
 from data_plane.http.timers import Deadline
 
@@ -158,7 +159,12 @@ class ClientConnection(RequestReader):
 
     def finish(self, data: bytes, keep_alive: bool) -> None:
         if data:
-            self._outbox.put(self._transport, data)
+            # As `Outbox.put` does it.
+            outbox = self._outbox
+            outbox.append((self._transport, data))
+            size = len(outbox)
+            if size == 1 or size >= TOGETHER:
+                outbox.due(size)
         self._exchange = None
         if not keep_alive:
             self._finish()

@@ -16,28 +16,30 @@ from collections import deque
 TOGETHER = 16
 
 
-class Outbox:
-    """Of one event loop."""
+class Outbox(deque[tuple[asyncio.WriteTransport, bytes]]):
+    """Of one event loop. The busiest writers append by themselves and, with 1 or `TOGETHER` in it, call `due`."""
 
-    __slots__ = ("_call_soon", "_queue")
+    __slots__ = ("_call_soon",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
         self._call_soon = loop.call_soon
-        self._queue: deque[tuple[asyncio.WriteTransport, bytes]] = deque()
 
     def put(self, transport: asyncio.WriteTransport, data: bytes) -> None:
-        queue = self._queue
-        queue.append((transport, data))
-        size = len(queue)
+        self.append((transport, data))
+        size = len(self)
+        if size == 1 or size >= TOGETHER:
+            self.due(size)
+
+    def due(self, size: int) -> None:
         if size == 1:
             self._call_soon(self.flush)
-        elif size >= TOGETHER:
+        else:
             self.flush()
 
     def flush(self) -> None:
         """Writes that a write leads to come behind those that are here."""
-        queue = self._queue
-        while queue:
-            transport, data = queue.popleft()
+        while self:
+            transport, data = self.popleft()
             if not transport.is_closing():
                 transport.write(data)

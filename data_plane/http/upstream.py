@@ -17,6 +17,7 @@ from data_plane.exchange.messages import CHUNKED, ResponseHead
 from data_plane.http.chunked import ChunkedError, ChunkedReader, TrailerReader
 from data_plane.http.head import HeadError, parse_response
 from data_plane.http.limits import INTERIM_RESPONSES, RESPONSE_HEAD_BYTES
+from data_plane.http.outbox import TOGETHER
 from data_plane.http.timers import NEVER, Deadline
 
 if TYPE_CHECKING:
@@ -90,7 +91,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.requests += 1
         self._state = HEAD
         self._interim = 0
-        self._outbox.put(self._transport, data)
+        # As `Outbox.put` does it.
+        outbox = self._outbox
+        outbox.append((self._transport, data))
+        size = len(outbox)
+        if size == 1 or size >= TOGETHER:
+            outbox.due(size)
         if read_timeout:
             self._read_timeout = read_timeout
             # As `Deadline.set` does it, but for the call.

@@ -66,6 +66,8 @@ class WasmRuntime:
         self._vms: dict[WasmPlugin, VmSlot] = {}
         self._contexts: dict[PluginBinding, ContextSlot] = {}
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
+        # Of a route with one plugin: every object less on the way there counts when a thousand routes are asked in turn.
+        self._lone: dict[tuple[PluginBinding, ...], ContextSlot] = {}
         self._loader = Loader(loop, self._load)
         self._swaps = Swaps(self, self._vms, self._contexts)
         self._configured: list[WasmPlugin] = []
@@ -95,6 +97,7 @@ class WasmRuntime:
     def sync(self, snapshot: Snapshot) -> None:
         """A new snapshot is served from now on: let go of what it does not have."""
         self._slots.clear()
+        self._lone.clear()
         self._swaps.take_over(snapshot)
         for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
             del self._contexts[slot.binding]
@@ -129,11 +132,9 @@ class WasmRuntime:
     # --- streams
 
     def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> WasmChain:
-        slots = self._slots.get(bindings)
-        if slots is None:
-            slots = self._slots[bindings] = [self._contexts.get(binding) or self._new_slot(binding) for binding in bindings]
         links = []
-        for slot in slots:
+        # Each plugin's stream is there before the next one's context: their ids come in this order.
+        for slot in self._slots_of(bindings):
             if slot.context is None:
                 self._start(slot)
             try:
@@ -145,22 +146,31 @@ class WasmRuntime:
 
     def slots_of(self, bindings: tuple[PluginBinding, ...]) -> list[ContextSlot]:
         """For a chain that makes its own links: their slots, started as far as that may be now."""
-        slots = self._slots.get(bindings)
-        if slots is None:
-            slots = self._slots[bindings] = [self._contexts.get(binding) or self._new_slot(binding) for binding in bindings]
+        slots = self._slots_of(bindings)
         for slot in slots:
             if slot.context is None:
                 self._start(slot)
         return slots
 
-    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> HeadStream | None:
+    def _slots_of(self, bindings: tuple[PluginBinding, ...]) -> list[ContextSlot]:
         slots = self._slots.get(bindings)
-        if slots is None or len(slots) > 1:
+        if slots is None:
+            slots = self._slots[bindings] = [self._contexts.get(binding) or self._new_slot(binding) for binding in bindings]
+            if len(slots) == 1:
+                self._lone[bindings] = slots[0]
+        return slots
+
+    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> HeadStream | None:
+        slot = self._lone.get(bindings)
+        context = None if slot is None else slot.context
+        if slot is None or context is None or not context.vm.heads_only:
             return None
-        slot = slots[0]
-        context = slot.context
-        if context is None or not context.vm.heads_only:
-            return None
+        ids = context.ids
+        spare = ids.spare
+        if isinstance(spare, HeadStream):
+            ids.spare = None
+            spare.begin_anew(slot, info)
+            return spare
         try:
             return HeadStream(slot, context, info)
         except OverflowError:

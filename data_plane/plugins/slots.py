@@ -89,9 +89,13 @@ class VmSlot:
         self._log.warning("plugin logs too much", dropped=lines, limit=self.plugin.limits.log_lines_per_second)
 
     def effects(self, stream: HttpContext, outcome: Outcome) -> None:
-        link = stream.owner
-        assert isinstance(link, Link | HeadStream)
-        self._runtime.loop.call_soon(link.apply, outcome)
+        owner = stream.owner
+        if isinstance(owner, HeadStream):
+            # It only takes note; later it may be another request's.
+            owner.apply(outcome)
+        else:
+            assert isinstance(owner, Link)
+            self._runtime.loop.call_soon(owner.apply, outcome)
 
     def set_tick_period(self, plugin_context: PluginContext, milliseconds: int) -> None:
         self._runtime.set_tick_period(self, plugin_context, milliseconds)

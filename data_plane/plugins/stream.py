@@ -6,7 +6,7 @@ not to go on, is kept in `answered` for the chain that then takes over.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from shared.proxy_wasm.abi import Effect
 from shared.proxy_wasm.failures import GuestTrap, VmFailed
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from shared.proxy_wasm.interface import StreamOwner
 
 
+# Nobody asks about a request that is over, and it should not be kept.
+_OVER = cast(StreamFacts, None)
 _GOES_ON = Effect.CHANGED | Effect.OTHERS
 
 
@@ -40,6 +42,13 @@ class HeadStream(HttpContext):
         self.answered: Outcome | VmFailed | None = None
         self.opened = True
         root.streams += 1
+        self.vm.streams[self.id] = self
+
+    def begin_anew(self, slot: ContextSlot, facts: StreamFacts) -> None:
+        """Another request, after `last_response` has ended the one before."""
+        self.slot = slot
+        self.facts = facts
+        self.root.streams += 1
         self.vm.streams[self.id] = self
 
     # --- PluginStream
@@ -75,7 +84,9 @@ class HeadStream(HttpContext):
             return self._looked_at(vm.outcome(self, answer))
         del vm.streams[stream_id]
         root.streams -= 1
-        root.ids.release(stream_id)
+        self.facts = _OVER
+        self.own_properties = None
+        root.ids.keep(self)
         if self.slot.retired:
             self.slot.release_if_idle()
         return answer
@@ -114,7 +125,9 @@ class HeadStream(HttpContext):
         """The plugin has heard of its end."""
         del self.vm.streams[self.id]
         self.root.streams -= 1
-        self.root.ids.release(self.id)
+        self.facts = _OVER
+        self.own_properties = None
+        self.root.ids.keep(self)
         if self.slot.retired:
             self.slot.release_if_idle()
 

@@ -125,3 +125,75 @@ def test_a_retired_context_ends_with_its_last_stream(worker: Worker) -> None:
 def test_a_limit_on_a_streams_time_wants_a_chain(worker: Worker) -> None:
     binding = heads(worker, limits=Limits(stream_cpu_ms=100))
     assert worker.runtime.open_stream((binding,), Facts()) is None
+
+
+# --- one that is used again
+
+
+def numbered(worker: Worker, binding: PluginBinding, count: int) -> list[tuple[PluginStream, str]]:
+    """So many streams at once, with the ids that the plugin sees."""
+    opened_ones = [opened(worker, binding) for _ in range(count)]
+    found = []
+    for stream in opened_ones:
+        stream.request_head(GET, True)
+        found.append((stream, worker.take()[0].split()[2]))
+    return found
+
+
+def test_ids_are_used_again_smallest_first_whatever_way_they_ended(worker: Worker) -> None:
+    binding = heads(worker)
+    (a, _), (b, _), (c, _) = three = numbered(worker, binding, 3)
+    assert [number for _, number in three] == ["2", "3", "4"]
+    for stream in (c, a, b):
+        stream.last_response(OK, True)
+    worker.take()
+    assert [number for _, number in numbered(worker, binding, 4)] == ["2", "3", "4", "5"]
+
+
+def test_an_id_that_a_chain_gave_back_comes_before_one_that_is_kept(worker: Worker) -> None:
+    binding = heads(worker)
+    chain = worker.open(binding)
+    chain.request()
+    [(stream, number)] = numbered(worker, binding, 1)
+    assert number == "3"
+    stream.last_response(OK, True)
+    chain.finish()
+    worker.take()
+    assert [number for _, number in numbered(worker, binding, 2)] == ["2", "3"]
+
+
+def test_a_kept_stream_knows_nothing_of_the_request_before(worker: Worker) -> None:
+    binding = heads(worker, "request_headers property user", "request_headers set_property user bob")
+    for _ in range(3):
+        stream = opened(worker, binding)
+        stream.request_head(GET, True)
+        assert worker.take()[1] == "p property: NOT_FOUND"
+        stream.last_response(OK, True)
+        worker.take()
+
+
+def test_what_another_context_does_to_a_stream_that_is_over_reaches_no_other_request(worker: Worker) -> None:
+    plugin = worker.plugin("p", module=console("NO_BODIES"))
+    quiet = ready(worker, bind(plugin))
+    loud = ready(worker, bind(plugin, "request_headers effective 2", "request_headers close 1", owner="route/2"))
+    victim = opened(worker, quiet)
+    victim.request_head(GET, True)
+    opened(worker, loud).request_head(GET, True)
+    assert victim.last_response(OK, True) is None, "it is told with its next head"
+    worker.runtime.finish(victim)
+    after = opened(worker, quiet)
+    after.request_head(GET, True)
+    worker.loop.advance()
+    assert after.last_response(OK, True) == b""
+
+
+def test_the_ids_of_a_context_that_is_gone_are_the_vms_again(worker: Worker) -> None:
+    plugin = worker.plugin("p", module=console("NO_BODIES"))
+    first = ready(worker, bind(plugin))
+    stream = opened(worker, first)
+    stream.request_head(GET, True)
+    stream.last_response(OK, True)
+    keeps = bind(plugin, owner="route/2")
+    worker.runtime.sync(snapshot(keeps))
+    worker.take()
+    assert worker.open(keeps).request()[0].startswith("p request_headers 2 ")
