@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from data_plane.tcp.facts import SessionFacts
 from data_plane.tcp.ports import CLIENT, UPSTREAM, Attempt, ClientPort, SessionChain, SessionServing, Side, SidePort
 from shared.proxy_wasm.abi import Direction
 from shared.proxy_wasm.tcp import Peer
@@ -26,46 +27,34 @@ PICKS = 16
 OPENING, CONNECTING, OPEN, OVER = range(4)
 
 
-class Session:
-    """It is also its plugins' StreamFacts."""
-
+class Session(SessionFacts):
     __slots__ = (
         "_attempt",
         "_blocked",
         "_chain",
-        "_client",
         "_closers",
         "_done",
         "_ended",
-        "_node",
         "_paused",
         "_pending",
         "_pending_size",
-        "_route",
         "_serving",
         "_state",
         "_timer",
         "_tried",
         "_upstream",
-        "received",
-        "start_time_ns",
     )
 
-    protocol = ""
-
     def __init__(self, serving: SessionServing, client: ClientPort, route: StreamRoute) -> None:
+        super().__init__(client, route, serving.unix_time_ns())
         self._serving = serving
-        self._client = client
         self._upstream: SidePort | None = None
-        self._route = route
         self._timer = serving.timer(self.expired)
         self._chain: SessionChain | None = None
         self._attempt: Attempt | None = None
         self._state = OPENING
-        self._node: Node | None = None
         self._tried: tuple[Node, ...] = ()
-        # By side: bytes that came; reading is paused; its buffer is full; it has ended; its end has been passed on.
-        self.received = [0, 0]
+        # By side: reading is paused; its buffer is full; it has ended; its end has been passed on.
         self._paused = [False, False]
         self._blocked = [False, False]
         self._ended = [False, False]
@@ -74,7 +63,6 @@ class Session:
         self._closers: dict[Side, Peer] = {}
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self.start_time_ns = serving.unix_time_ns()
 
     def __repr__(self) -> str:
         return f"<Session {self.client_address} state={self._state} received={self.received}>"
@@ -234,40 +222,6 @@ class Session:
         if self._state != OVER:
             self._serving.counters.aborted += 1
             self._end(is_reset=True)
-
-    # --- the plugins' StreamFacts
-
-    @property
-    def client_address(self) -> tuple[str, int]:
-        return self._client.client_address
-
-    @property
-    def local_address(self) -> tuple[str, int]:
-        return self._client.local_address
-
-    @property
-    def connection_id(self) -> int:
-        return self._client.connection_id
-
-    @property
-    def requested_server_name(self) -> bytes:
-        return self._client.server_name
-
-    @property
-    def upstream_address(self) -> tuple[str, int] | None:
-        return None if self._node is None else (self._node.host, self._node.port)
-
-    @property
-    def request_bytes(self) -> int:
-        return self.received[CLIENT]
-
-    @property
-    def response_bytes(self) -> int:
-        return self.received[UPSTREAM]
-
-    @property
-    def route_name(self) -> str:
-        return self._route.name
 
     # --- in here
 
