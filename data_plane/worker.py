@@ -36,7 +36,7 @@ from data_plane.settings import Settings, shown
 from data_plane.tcp.addresses import StreamListener
 from data_plane.tcp.listener import StreamGateway, serve_streams
 from shared.log import configure_logging
-from shared.proxy_wasm.code_cache import CodeCacheError
+from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.foreign.registry import installed
 from shared.proxy_wasm.state.directory import HostStateError, memory_directory
@@ -108,9 +108,8 @@ def open_state(store: str) -> HostState | None:
 def open_engine() -> Engine:
     """Compiled plugins outlive the worker, in the user's cache."""
     try:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Engine(Path(cache).absolute() / "waspgate" / "code")
-    except (CodeCacheError, RuntimeError) as error:
+        return Engine(default_directory())
+    except CodeCacheError as error:
         log.warning("compiled plugins are not kept, every start compiles them", reason=str(error))
         return Engine()
 

@@ -1,8 +1,14 @@
-"""For all tests: how long an example takes on a busy machine says nothing about what is tested."""
+"""For all tests: how long an example takes on a busy machine says nothing about what is tested, and what is kept of compiled
+plugins is kept in the checkout."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".build" / "cache")

@@ -25,6 +25,14 @@ _SUFFIX: Final = ".code"
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
+def default_directory() -> Path:
+    """In the user's cache. Raises CodeCacheError where there is none."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "waspgate" / "code"
+    except RuntimeError as error:
+        raise CodeCacheError(str(error)) from error
+
+
 class CodeCacheError(Exception):
     """The directory cannot be used; the message says where and why."""
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from shared.proxy_wasm.abi import LogLevel
+from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import PluginRefused, VmFailed
 from shared.proxy_wasm.foreign.registry import ForeignFunction, ForeignFunctions
@@ -55,8 +56,11 @@ class Refused(PluginRefused):
 
 @cache
 def shared_engine() -> Engine:
-    """One for the process, since it compiles the core."""
-    engine = Engine()
+    """One for the process, since it compiles the core. What it has compiled is kept for the next process, if it can be."""
+    try:
+        engine = Engine(default_directory())
+    except CodeCacheError:
+        engine = Engine()
     atexit.register(engine.close)
     return engine
 
