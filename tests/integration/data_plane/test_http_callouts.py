@@ -387,7 +387,11 @@ def test_in_apisix_the_last_of_several_calls_lets_the_body_go(gateway: LiveGatew
     with upstream(answering(ok())) as auth, upstream(answering(ok(b"served"))) as server, client(gateway.port) as raw:
         call = f"http_call {HOST}:{auth.port} 5000 % %"
         binding = calling.bind(
-            f"request_body {call}", "http_call_response#1 effective 2", f"http_call_response#1 {call}", dialect="apisix"
+            "request_headers set_property wasm_process_req_body yes",
+            f"request_body {call}",
+            "http_call_response#1 effective 2",
+            f"http_call_response#1 {call}",
+            dialect="apisix",
         )
         gateway.route(route_to(server.port, bindings=(binding,)))
         raw.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello")
