@@ -157,7 +157,7 @@ class GrpcCall:
         if kind == "upstream_connect_failed":
             self._connect()
         else:
-            self._close(UNAVAILABLE, REASONS[kind])
+            self._close(UNAVAILABLE, REASONS.get(kind, b"reset"))
 
     # --- what the server says
 
@@ -215,7 +215,7 @@ class GrpcCall:
             self._tried = ()
             self._connect()
         else:
-            self._close(UNAVAILABLE, REASONS[kind])
+            self._close(UNAVAILABLE, REASONS.get(kind, b"reset"))
 
     # --- the end
 

@@ -127,7 +127,7 @@ class HttpCall(Sending):
 
     def _fail(self, kind: str) -> None:
         self._end()
-        self._loop.call_soon(self._tell, lambda: self._call.fail(REASONS[kind]))
+        self._loop.call_soon(self._tell, lambda: self._call.fail(REASONS.get(kind, b"reset")))
 
     def _end(self) -> None:
         self.state = DONE

@@ -97,7 +97,7 @@ class LimitsSpec(Spec):
     memory_bytes: Annotated[int, Field(ge=MIN_MEMORY, le=MAX_MEMORY)] = 128 * MIB
     body_buffer_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BUFFER)] = MIB
     stream_cpu_ms: Maybe[CpuMilliseconds] = None
-    pending_callouts: Annotated[int, Field(ge=1, le=MAX_CALLOUTS)] = 64
+    pending_callouts: Annotated[int, Field(ge=1, le=MAX_CALLOUTS)] = 256
     log_lines_per_second: Annotated[int, Field(ge=1, le=MAX_LOG_LINES)] = 1000
     shared_data_bytes: Annotated[int, Field(ge=1, le=MAX_SHARED_DATA)] = 16 * MIB
 
