@@ -17,7 +17,7 @@ from shared.proxy_wasm.failures import EngineError, GuestTrap, PluginRefused, Vm
 from shared.proxy_wasm.vm import PluginContext
 
 # Contexts made before the swap, those in use first; more are made by the first request that needs them. A VM takes 4 to 8 ms to
-# start and a context 0.02 ms to make (C, Rust and Go alike), so these take some tens of milliseconds, and requests as much again.
+# start and a context 0.02 ms to make (C, Rust and Go alike): some tens of milliseconds in all, and requests get as much again.
 MOST_CONTEXTS = 1000
 
 Vms = MutableMapping[WasmPlugin, VmSlot]
