@@ -22,7 +22,7 @@ class _Calling(HttpContext):
 
     def finish(self) -> None:
         owner = self.owner
-        if isinstance(owner, Link) and any(stop is not None for stop in owner.stops):
+        if isinstance(owner, Link) and owner.waits:
             self.vm.calls.abandon(self)
         super().finish()
 

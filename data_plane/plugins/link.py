@@ -100,6 +100,11 @@ class Link:
             self.chain.apply(self, outcome)
 
     @property
+    def waits(self) -> bool:
+        """The plugin holds its stream back."""
+        return any(stop is not None for stop in self.stops)
+
+    @property
     def policy(self) -> FailurePolicy:
         return self.slot.binding.plugin.failure_policy
 

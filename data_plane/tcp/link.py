@@ -31,6 +31,10 @@ class TcpLink(Link):
         self._pieces: tuple[list[bytes], list[bytes]] = ([], [])
         self._limit = slot.binding.plugin.limits.body_buffer_bytes
 
+    @property
+    def waits(self) -> bool:
+        return self.keeps_waiting or any(self._stopped)
+
     def holds(self, direction: Direction) -> bool:
         return self._stopped[direction]
 

@@ -7,56 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from shared.proxy_wasm.abi import Effect, Status
-from shared.proxy_wasm.callouts import CallHandle, GrpcHandle, GrpcRequest, HttpRequest, PendingCall
+from shared.proxy_wasm.callouts import GrpcRequest, HttpRequest
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import VmFailed
 from shared.proxy_wasm.vm import HttpContext, PluginContext
 from tests.support.guest import Guest, console, limits, open_stream
+from tests.support.performer import Performer
 
 HEAD = b"GET /p HTTP/1.1\r\nhost: h\r\n"
 ASK = "http_call auth 500 body % :method=GET :path=/a :authority=b"
 OK = ((b":status", b"200"), (b"x", b"1"))
-
-
-class Handle:
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-
-    def cancel(self) -> None:
-        self.log.append("cancel")
-
-    def abandon(self) -> None:
-        self.log.append("abandon")
-
-    def send(self, message: bytes, eos: bool) -> Status:
-        self.log.append(f"send {message.decode()}{' eos' if eos else ''}")
-        return Status.OK
-
-    def close(self) -> None:
-        self.log.append("close")
-
-
-class Performer:
-    """Callouts that keep what they are asked."""
-
-    holds_requests = False
-
-    def __init__(self) -> None:
-        self.status = Status.OK
-        self.requests: list[HttpRequest | GrpcRequest] = []
-        self.calls: list[PendingCall] = []
-        self.log: list[str] = []
-
-    def http(self, call: PendingCall, request: HttpRequest) -> tuple[Status, CallHandle | None]:
-        return self._take(call, request)
-
-    def grpc(self, call: PendingCall, request: GrpcRequest) -> tuple[Status, GrpcHandle | None]:
-        return self._take(call, request)
-
-    def _take(self, call: PendingCall, request: HttpRequest | GrpcRequest) -> tuple[Status, Handle | None]:
-        self.requests.append(request)
-        self.calls.append(call)
-        return self.status, Handle(self.log) if self.status is Status.OK else None
 
 
 @pytest.fixture
