@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.bench import waspgate
 from tests.bench.traffic import path
+from tests.bench.works import HEADERS
 
 ROUTES = 10_000
 STARTS = 3
@@ -15,7 +16,7 @@ STARTS = 3
 def cold_start_seconds(folder: Path, upstream_port: int) -> list[float]:
     """One for each start; the first may compile what later ones find compiled."""
     store = waspgate.store_url(folder, "cold-start")
-    waspgate.fill(store, upstream_port, has_plugin=True, routes=ROUTES)
+    waspgate.fill(store, upstream_port, work=HEADERS, routes=ROUTES)
     taken = []
     for _ in range(STARTS):
         started = time.monotonic()

@@ -15,6 +15,7 @@ from tests.bench import waspgate
 from tests.bench.errors import BenchError
 from tests.bench.server import HOST, ask
 from tests.bench.traffic import ROUTES, path
+from tests.bench.works import PLAIN
 
 CHANGES = 200
 LONGEST_SECONDS = 10.0
@@ -31,7 +32,7 @@ class Effect:
 def put_to_effect(folder: Path, upstream_port: int) -> Effect:
     """Raises BenchError."""
     store = waspgate.store_url(folder, "effect")
-    waspgate.fill(store, upstream_port, has_plugin=False, routes=ROUTES)
+    waspgate.fill(store, upstream_port, work=PLAIN, routes=ROUTES)
     with waspgate.data_plane(folder, store, "effect") as worker, waspgate.admin_api(folder, store) as admin:
         worker.await_answer(path(0))
         changes = HTTPConnection(HOST, admin.port, timeout=10)

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.server import HOST, Server, free_port, running
-from tests.bench.tools import MODULE, path_of
+from tests.bench.tools import path_of
 from tests.bench.traffic import path
+from tests.bench.works import Work
 
 API = "type.googleapis.com/envoy.extensions.filters"
 MANAGER = f"{API}.network.http_connection_manager.v3.HttpConnectionManager"
 
 
 @contextmanager
-def proxy(folder: Path, upstream_port: int, *, has_plugin: bool) -> Iterator[Server]:
-    name = "envoy-plugin" if has_plugin else "envoy"
+def proxy(folder: Path, upstream_port: int, *, work: Work) -> Iterator[Server]:
+    name = f"envoy{work.suffix}"
     port = free_port()
-    file = folder / f"{name}.json"
-    file.write_text(json.dumps(configuration(port, upstream_port, has_plugin=has_plugin)))
+    module, file = folder / f"{name}.wasm", folder / f"{name}.json"
+    if work.plugins:
+        module.write_bytes(work.module())
+    file.write_text(json.dumps(configuration(port, upstream_port, module, work.plugins)))
     command = [path_of("envoy"), "--config-path", str(file), "--concurrency", "1"]
     # Hot restart takes an id in shared memory that other Envoys on the machine may have.
     command += ["--disable-hot-restart", "--log-level", "warn"]
@@ -33,14 +36,14 @@ def proxy(folder: Path, upstream_port: int, *, has_plugin: bool) -> Iterator[Ser
         yield server
 
 
-def configuration(port: int, upstream_port: int, *, has_plugin: bool) -> dict[str, Any]:
+def configuration(port: int, upstream_port: int, module: Path, plugins: int) -> dict[str, Any]:
     router = {"name": "router", "typed_config": {"@type": f"{API}.http.router.v3.Router"}}
     route = {"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}
     manager = {
         "@type": MANAGER,
         "stat_prefix": "bench",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [_wasm(), router] if has_plugin else [router],
+        "http_filters": [*(_wasm(module, number) for number in range(plugins)), router],
     }
     listener = {"address": _address(port), "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
     endpoint = {"endpoint": {"address": _address(upstream_port)}}
@@ -53,9 +56,9 @@ def configuration(port: int, upstream_port: int, *, has_plugin: bool) -> dict[st
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-def _wasm() -> dict[str, Any]:
-    vm = {"vm_id": "bench", "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(MODULE)}}}
-    config = {"name": "headers", "root_id": "headers", "vm_config": vm}
+def _wasm(module: Path, number: int) -> dict[str, Any]:
+    vm = {"vm_id": "bench", "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(module)}}}
+    config = {"name": f"bench-{number}", "root_id": f"bench-{number}", "vm_config": vm}
     return {"name": "wasm", "typed_config": {"@type": f"{API}.http.wasm.v3.Wasm", "config": config}}
 
 

@@ -6,7 +6,7 @@ local last = 0
 
 function init(args)
   for route = 1, tonumber(args[1]) do
-    requests[route] = wrk.format("GET", string.format("/route-%d/item", route - 1))
+    requests[route] = wrk.format("GET", string.format("/route-%d/%s", route - 1, args[2]))
   end
 end
 

@@ -16,6 +16,7 @@ from tests.bench.proc import cpu_between, cpu_seconds
 from tests.bench.server import HOST, Server
 from tests.bench.tools import path_of
 from tests.bench.traffic import ROUTES
+from tests.bench.works import PLAIN, Work
 
 SCRIPT = Path(__file__).with_name("load.lua")
 # As in the table of docs/architecture.md. One thread: proxy, upstream and client share two cores.
@@ -32,10 +33,10 @@ class Figures:
     cpu_us_per_request: float
 
 
-def drive(server: Server, seconds: int) -> Figures:
+def drive(server: Server, seconds: int, work: Work = PLAIN) -> Figures:
     """Raises BenchError."""
     before = cpu_seconds(server.pid)
-    report = _wrk(server, seconds)
+    report = _wrk(server, seconds, work)
     cpu = cpu_between(before, cpu_seconds(server.pid))
     errors = ", ".join(f"{count} {kind}" for kind, count in report["errors"].items() if count)
     if errors or not report["requests"]:
@@ -47,10 +48,10 @@ def drive(server: Server, seconds: int) -> Figures:
     )
 
 
-def _wrk(server: Server, seconds: int) -> dict[str, Any]:
+def _wrk(server: Server, seconds: int, work: Work = PLAIN) -> dict[str, Any]:
     headers = [argument for header in HEADERS for argument in ("-H", header)]
     command = [path_of("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", *headers]
-    command += ["-s", str(SCRIPT), f"http://{HOST}:{server.port}/", "--", str(ROUTES)]
+    command += ["-s", str(SCRIPT), f"http://{HOST}:{server.port}/", "--", str(ROUTES), work.resource]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"wrk failed on {server.name}: {done.stderr.strip() or done.stdout.strip()}")

@@ -12,6 +12,7 @@ from tests.bench import waspgate
 from tests.bench.proc import resident_bytes
 from tests.bench.server import HOST, ask
 from tests.bench.traffic import path
+from tests.bench.works import HEADERS
 
 CONTEXTS = 1000
 # On one route, whose context is not counted: buffers, caches and the interpreter's specialised code.
@@ -19,7 +20,7 @@ WARM_UP_REQUESTS = 2000
 
 
 def bytes_per_thousand_contexts(folder: Path, upstream_port: int) -> int:
-    with waspgate.proxy(folder, upstream_port, has_plugin=True, routes=CONTEXTS + 1) as server:
+    with waspgate.proxy(folder, upstream_port, work=HEADERS, routes=CONTEXTS + 1) as server:
         connection = HTTPConnection(HOST, server.port, timeout=5)
         try:
             for _ in range(WARM_UP_REQUESTS):

@@ -13,7 +13,7 @@ from string import Template
 
 from tests.bench.server import HOST, Server, free_port, running
 from tests.bench.tools import path_of
-from tests.bench.traffic import BODY, path
+from tests.bench.traffic import BIG_BODY, BODY, path
 
 BASE = Template("""
 daemon off;
@@ -39,6 +39,10 @@ http {
 UPSTREAM = Template("""
     server {
         listen $host:$port backlog=4096;
+        location ~ /big$$ {
+            root $folder;
+            try_files /big.txt =404;
+        }
         location / {
             if ($$arg_echo) { return 200 "x-plugin: $$http_x_plugin\n"; }
             return 200 "$body";
@@ -69,7 +73,8 @@ PROXY = Template("""
 @contextmanager
 def upstream(folder: Path) -> Iterator[Server]:
     port = free_port()
-    servers = UPSTREAM.substitute(host=HOST, port=port, body=BODY.decode())
+    (folder / "big.txt").write_bytes(BIG_BODY)
+    servers = UPSTREAM.substitute(host=HOST, port=port, body=BODY.decode(), folder=folder)
     with _nginx("upstream", port, servers, folder) as server:
         yield server
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.bench import envoy, nginx, waspgate
 from tests.bench.server import Server
+from tests.bench.works import PLAIN, WORKS, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,17 @@ class Proxy:
     name: str
     label: str
     peer: str
-    has_plugin: bool
+    work: Work
     start: Callable[[Path, int], AbstractContextManager[Server]]
     tools: tuple[str, ...] = ()
 
 
-PROXIES = (
-    Proxy("envoy", "Envoy", "envoy", False, partial(envoy.proxy, has_plugin=False), ("envoy",)),
-    Proxy("envoy-plugin", "Envoy, plugin", "envoy-plugin", True, partial(envoy.proxy, has_plugin=True), ("envoy",)),
-    Proxy("nginx", "nginx", "envoy", False, nginx.proxy),
-    Proxy("waspgate", "Waspgate", "envoy", False, partial(waspgate.proxy, has_plugin=False)),
-    Proxy("waspgate-plugin", "Waspgate, plugin", "envoy-plugin", True, partial(waspgate.proxy, has_plugin=True)),
-)
+def _pair(work: Work) -> tuple[Proxy, Proxy]:
+    peer = f"envoy{work.suffix}"
+    return (
+        Proxy(peer, f"Envoy{work.label}", peer, work, partial(envoy.proxy, work=work), ("envoy",)),
+        Proxy(f"waspgate{work.suffix}", f"Waspgate{work.label}", peer, work, partial(waspgate.proxy, work=work)),
+    )
+
+
+PROXIES = (Proxy("nginx", "nginx", "envoy", PLAIN, nginx.proxy), *(proxy for work in WORKS for proxy in _pair(work)))

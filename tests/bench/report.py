@@ -19,7 +19,7 @@ from tests.bench.traffic import BODY, ROUTES
 
 MIB = 1024 * 1024
 HEADINGS = ("proxy", "requests/s", "p99 ms", "CPU us/request", "of Envoy's")
-WIDTHS = (18, 12, 9, 16, 12)
+WIDTHS = (24, 12, 9, 16, 12)
 
 
 def text(result: Result) -> str:

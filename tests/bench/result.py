@@ -6,7 +6,7 @@ The law: nothing here can fail a run; a requirement is reached or missed, and bo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -17,6 +17,9 @@ from tests.bench.load import Figures
 REQUIRED_RATIO = 0.60
 # Name, label, the peer's name; the verdicts in this order.
 HELD_TO_IT = (("waspgate", "waspgate plain", "envoy"), ("waspgate-plugin", "waspgate with plugin", "envoy-plugin"))
+# A header plugin may cost no more than in Envoy, and a body plugin may be no slower: name of the work, its requirement.
+CHAIN = "-plugins-10"
+NO_DEARER = ("-body", "body plugin, 1 MiB")
 PLUGIN_PAIRS = (("Envoy", "envoy", "envoy-plugin"), ("Waspgate", "waspgate", "waspgate-plugin"))
 
 
@@ -62,7 +65,18 @@ def verdicts(result: Result) -> list[str]:
         if measured is not None:
             word = "reached" if measured <= REQUIRED_RATIO else "missed"
             lines.append(f"{label}: {measured:.2f}x of Envoy (required <= {REQUIRED_RATIO:.2f}): {word}")
-    return lines
+    return [*lines, *_plugin_verdicts(result)]
+
+
+def _plugin_verdicts(result: Result) -> Iterator[str]:
+    ours, theirs = (plugin_cost_us(result, f"{name}-plugin", f"{name}{CHAIN}") for name in ("waspgate", "envoy"))
+    if ours is not None and theirs is not None:
+        word = "reached" if ours <= theirs else "missed"
+        yield f"each further header plugin: {ours / 9:.1f} us, in Envoy {theirs / 9:.1f} us (required <= Envoy's): {word}"
+    suffix, label = NO_DEARER
+    measured = ratio(result, f"waspgate{suffix}", f"envoy{suffix}")
+    if measured is not None:
+        yield f"{label}: {measured:.2f}x of Envoy's CPU (required <= 1.00): {'reached' if measured <= 1 else 'missed'}"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

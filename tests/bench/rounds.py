@@ -26,11 +26,11 @@ def compare(proxies: Sequence[Proxy], folder: Path, upstream_port: int, rounds: 
     with ExitStack() as stack:
         servers = {proxy.name: stack.enter_context(proxy.start(folder, upstream_port)) for proxy in proxies}
         _check(proxies, servers)
-        for server in servers.values():
-            drive(server, WARM_UP_SECONDS)
+        for proxy in proxies:
+            drive(servers[proxy.name], WARM_UP_SECONDS, proxy.work)
         for number in range(1, rounds + 1):
             for proxy in proxies:
-                taken = drive(servers[proxy.name], seconds)
+                taken = drive(servers[proxy.name], seconds, proxy.work)
                 figures[proxy.name].append(taken)
                 _tell(f"round {number} of {rounds}: {proxy.name} {taken.cpu_us_per_request:.1f} us/request")
         _check(proxies, servers)
@@ -39,7 +39,7 @@ def compare(proxies: Sequence[Proxy], folder: Path, upstream_port: int, rounds: 
 
 def _check(proxies: Sequence[Proxy], servers: dict[str, Server]) -> None:
     for proxy in proxies:
-        check(servers[proxy.name], has_plugin=proxy.has_plugin)
+        check(servers[proxy.name], proxy.work)
 
 
 def _tell(line: str) -> None:

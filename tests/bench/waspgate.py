@@ -20,8 +20,8 @@ from shared.store.blobs import put_module
 from shared.store.contract import Put
 from shared.store.url import open_store
 from tests.bench.server import HOST, Server, free_port, running
-from tests.bench.tools import MODULE
 from tests.bench.traffic import ROUTES, path, uri
+from tests.bench.works import Work
 
 ADMIN_KEY = "a key for one run on loopback"
 # Routes written in one transaction; the store takes up to 128.
@@ -29,13 +29,13 @@ CHUNK = 100
 
 
 @contextmanager
-def proxy(folder: Path, upstream_port: int, *, has_plugin: bool, routes: int = ROUTES) -> Iterator[Server]:
+def proxy(folder: Path, upstream_port: int, *, work: Work, routes: int = ROUTES) -> Iterator[Server]:
     """A worker that serves its last route."""
-    name = "waspgate-plugin" if has_plugin else "waspgate"
+    name = f"waspgate{work.suffix}"
     store = store_url(folder, name)
-    fill(store, upstream_port, has_plugin=has_plugin, routes=routes)
+    fill(store, upstream_port, work=work, routes=routes)
     with data_plane(folder, store, name) as server:
-        server.await_answer(path(routes - 1))
+        server.await_answer(path(routes - 1, work.resource))
         yield server
 
 
@@ -44,7 +44,7 @@ def data_plane(folder: Path, store: str, name: str) -> Iterator[Server]:
     """Just started, perhaps not answering yet."""
     port = free_port()
     command = [sys.executable, "-m", "data_plane", "--store", store, "--listen", f"{HOST}:{port}", "--workers", "1"]
-    environment = {**os.environ, "WASPGATE_PROMETHEUS": "", "WASPGATE_CONTROL": ""}
+    environment = {**os.environ, "WASPGATE_PROMETHEUS": f"{HOST}:0", "WASPGATE_CONTROL": f"{HOST}:0"}
     with running(name, port, command, folder, environment) as server:
         yield server
 
@@ -64,18 +64,22 @@ def store_url(folder: Path, name: str) -> str:
     return f"sqlite://{folder / name}.db"
 
 
-def fill(store: str, upstream_port: int, *, has_plugin: bool, routes: int) -> None:
+def fill(store: str, upstream_port: int, *, work: Work, routes: int) -> None:
     """Write the whole configuration to a store that is new."""
-    asyncio.run(_fill(store, upstream_port, has_plugin, routes))
+    asyncio.run(_fill(store, upstream_port, work, routes))
 
 
-async def _fill(url: str, upstream_port: int, has_plugin: bool, routes: int) -> None:
-    service: dict[str, Any] = {"upstream": {"type": "roundrobin", "nodes": {f"{HOST}:{upstream_port}": 1}}}
+async def _fill(url: str, upstream_port: int, work: Work, routes: int) -> None:
+    service: dict[str, Any] = {"upstream_id": "upstream"}
     async with open_store(url) as store:
-        if has_plugin:
-            sha256 = await put_module(store, MODULE.read_bytes())
-            await store.transaction((), [_put("wasm_plugins", "headers", {"module": {"sha256": sha256}})])
-            service["plugins"] = {"headers": {"conf": "bench"}}
+        upstream = {"type": "roundrobin", "nodes": {f"{HOST}:{upstream_port}": 1}}
+        await store.transaction((), [_put("upstreams", "upstream", upstream)])
+        if work.plugins:
+            sha256 = await put_module(store, work.module())
+            names = [f"bench-{number}" for number in range(work.plugins)]
+            plugins = [_put("wasm_plugins", name, {"module": {"sha256": sha256}}) for name in names]
+            await store.transaction((), plugins)
+            service["plugins"] = {name: {"conf": "bench"} for name in names}
         await store.transaction((), [_put("services", "bench", service)])
         for first in range(0, routes, CHUNK):
             chunk = range(first, min(first + CHUNK, routes))

@@ -1,0 +1,37 @@
+"""What a proxy is asked to do beside proxying: the plugins that it runs, and the resource that is asked for.
+
+The law: Envoy and Waspgate run the same bytes of a module, each as often as the work says, each with a context of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.tools import MODULE
+from tests.support.guest import build
+
+GUESTS = Path(__file__).with_name("guests")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """`suffix` makes the proxy's name, `label` its heading; `guest` is a source in guests/, or `headers` of plugins/c."""
+
+    suffix: str = ""
+    label: str = ""
+    guest: str = ""
+    plugins: int = 0
+    resource: str = "item"
+
+    def module(self) -> bytes:
+        return MODULE.read_bytes() if self.guest == "headers" else build((GUESTS / f"{self.guest}.c").read_text())
+
+
+PLAIN = Work()
+HEADERS = Work("-plugin", ", plugin", "headers", 1)
+HEADERS_3 = Work("-plugins-3", ", 3 plugins", "headers", 3)
+HEADERS_10 = Work("-plugins-10", ", 10 plugins", "headers", 10)
+BODY = Work("-body", ", body plugin", "body", 1, "big")
+CALLOUT = Work("-callout", ", callout", "callout", 1)
+WORKS = (PLAIN, HEADERS, HEADERS_3, HEADERS_10, BODY, CALLOUT)
