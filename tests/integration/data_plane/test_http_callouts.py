@@ -266,17 +266,22 @@ def test_a_node_that_refuses_is_passed_over_and_if_all_do_the_call_fails(gateway
     assert calling.said.results("status")[1] == "OK 11 cannot connect"
 
 
-def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(gateway: LiveGateway, calling: Calling) -> None:
-    binding = calling.bind(f"request_headers {ASK}", PAUSE, *GRANT[:2], GRANT[-1])
+@pytest.mark.parametrize(("method", "answers"), [("GET", ["OK 200"] * 4), ("POST", ["OK 200", "NOT_FOUND"] * 2)])
+def test_a_kept_connection_that_dies_with_the_next_call(
+    gateway: LiveGateway, calling: Calling, method: str, answers: list[str]
+) -> None:
+    """A call that may be repeated is, on a new connection."""
+    binding = calling.bind(f"request_headers {ASK.replace('GET', method)}", PAUSE, *GRANT[:2], GRANT[-1])
 
     def once(side: UpstreamSide) -> None:
         side.head()
         side.send(ok())
+        side.head()
 
     with upstream(once) as auth, upstream(answering(ok(b"served"))) as server, client(gateway.port) as raw:
         gateway.route(route_to(server.port, bindings=(binding,)), upstreams=named(auth.port))
         assert [raw.get().body for _ in range(4)] == [b"served"] * 4
-    assert calling.said.results("get") == ["OK 200"] * 4
+    assert calling.said.results("get") == answers
 
 
 # --- ends
