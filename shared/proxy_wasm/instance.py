@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +88,10 @@ class Instance:
             self._store.close()
             raise EngineError(first_line(error)) from None
         self.core = Core(self._store, self._memory, exports, watchdog, rearm, raw=raw)
+
+    def excused(self) -> AbstractContextManager[None]:
+        """A time that does not count as the guest's."""
+        return self._watchdog.excused()
 
     def arm(self) -> None:
         if not self._closed:

@@ -8,6 +8,7 @@ a failed VM get no further callbacks.
 from __future__ import annotations
 
 import struct
+from contextlib import AbstractContextManager
 
 from shared.proxy_wasm import nginx, pairs
 from shared.proxy_wasm.abi import AbiVersion, Effect, LogLevel, MapType
@@ -192,6 +193,10 @@ class PluginVM:
     def output(self, size: int) -> bytes:
         """What a phase put out."""
         return self._core.read(self._out_address[0], size)
+
+    def excused(self) -> AbstractContextManager[None]:
+        """For a host function whose time is not the plugin's."""
+        return self._instance.excused()
 
     def show_map(self, stream: HttpContext, map_type: MapType) -> pairs.Pairs | None:
         size = self._show_map(stream.id, map_type)

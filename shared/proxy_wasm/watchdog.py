@@ -9,7 +9,8 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class Watchdog:
@@ -65,6 +66,16 @@ class Watchdog:
     def excuse(self, seconds: float) -> None:
         """The watched thread has used this time for something that is not the plugin's."""
         self._excused += seconds
+
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """What the watched thread does in here is not the plugin's."""
+        self._collecting = begun = time.thread_time()
+        try:
+            yield
+        finally:
+            self._excused += time.thread_time() - begun
+            self._collecting = -1.0
 
     def _collected(self, phase: str, info: dict[str, int]) -> None:
         if not self.entries & 1 or threading.get_ident() != self._watched:

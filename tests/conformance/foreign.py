@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from urllib.parse import unquote_to_bytes
 
@@ -15,7 +16,8 @@ from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.foreign import protobuf
 from shared.proxy_wasm.foreign.call import ForeignCall
 from shared.proxy_wasm.foreign.registry import ForeignFunctions
-from tests.conformance.stage import Stage
+from shared.proxy_wasm.limits import Limits
+from tests.conformance.stage import Stage, answers
 from tests.conformance.table import LATER, TABLE
 
 asks, case = TABLE.asks, TABLE.case
@@ -173,6 +175,29 @@ def _(stage: Stage) -> None:
     stage.expect(
         [line for line in lines if "what is missing" in line], ["foreign function broken: KeyError: 'what is missing'"]
     )
+
+
+def burn() -> None:
+    """Four times what a callback may use."""
+    end = time.thread_time() + 4 * Limits().callback_cpu_ms / 1000
+    while time.thread_time() < end:
+        pass
+
+
+@case(CALL, "a registered function's time is the plugin's, unless it is excused")
+def _(stage: Stage) -> None:
+    def excused(call: ForeignCall) -> bytes:
+        with call.excused():
+            burn()
+        return b""
+
+    def counted(call: ForeignCall) -> bytes:
+        burn()
+        return b""
+
+    registered(stage, excused=excused, counted=counted)
+    stage.expect(answers(stage.open("request_headers foreign excused %").request()), ["OK"])
+    stage.expect("reply 503 wasm_fail_stream" in stage.open("request_headers foreign counted %").request(), True)
 
 
 @case(EVENT, "what a function brings later, with its arguments in buffer 8; nothing of it is left afterwards", LATER)

@@ -14,7 +14,9 @@ static const struct { const char *s; u32 n; } WORDS[] = {
   W("content-length"), W("content-type"), W(""), W(" "), W("\x80\xff"), W(":path"), W(":method"), W(":authority"), W(":status"),
   W("Host"), W("\r\n"), W("plugin_name"), W("request\0headers\0host"), W("request\0headers"), W("response\0headers\0"),
   W("request\0path"), W("request\0url_path"), W("request\0query"), W("request\0host"), W("request\0scheme"), W("request\0method"),
-  W("request\0referer"), W("request\0useragent"), W("request\0id\0"), W("response\0code"), W("request\0"), W("request")};
+  W("request\0referer"), W("request\0useragent"), W("request\0id\0"), W("response\0code"), W("request\0"), W("request"),
+  W("request\0trailers\0sum"), W("response\0trailers"), W("response\0grpc_status"), W("grpc-status"), W("sum"),
+  W("wasm_process_req_body"), W("wasm_process_resp_body"), W("clear_route_cache")};
 enum { PLAIN = 14, WORD_COUNT = sizeof WORDS / sizeof *WORDS };
 
 /* An address with so many bytes behind it: mostly good, at the very end, beyond, or wrapping around. */
@@ -60,7 +62,7 @@ static u32 known(void) { return 1 + random_below(24); }
 static void random_call(void) {
   u32 a, b, c, n = bytes(&a), m = bytes(&b), k;
   calls++;
-  switch (random_below(49)) {
+  switch (random_below(52)) {
     case 0: proxy_log(random_below(8), a, n); break;
     case 1: proxy_get_log_level(place(4)); break;
     case 2: proxy_get_current_time_nanoseconds(place(8)); break;
@@ -103,6 +105,13 @@ static void random_call(void) {
     case 45: k = pairs(&c); proxy_grpc_stream(a, n, b, m, a, n, c, k, place(4)); break;
     case 46: proxy_grpc_send(any_number(), a, n, any_number()); break;
     case 47: if (one_in(2)) proxy_grpc_cancel(any_number()); else proxy_grpc_close(any_number()); break;
+    case 48: proxy_call_foreign_function(a, n, b, m, one_in(4) ? 0 : place(4), one_in(4) ? 0 : place(4)); break;
+    case 49: proxy_clear_route_cache(); break;
+    case 50: {
+      i32 size = show_map(1 + random_below(24), random_below(LAST_MAP_TYPE + 1));
+      CHECK(size == -1 || (size >= 4 && (u32)size <= out.capacity));
+      break;
+    }
     default: fd_fdstat_get(1, place(24)); clock_time_get(0, 0, place(8)); clock_res_get(1, place(8)); break;
   }
 }
@@ -125,7 +134,7 @@ static u32 random_head(i32 response) {
 
 /* What came of a call, mostly well-formed, and the callback about it; as Python does it, which gives up when room is out. */
 static void random_call_ended(u32 id) {
-  u32 event = random_below(CALL_GRPC_CLOSE + 1), at, n = 0;
+  u32 event = random_below(CALL_FOREIGN_FUNCTION + 1), at, n = 0;
   for (u32 k = random_below(3); k; k--) {
     n = pairs(&at);
     if (!guest_range(at, n) || !io_reserve(n + 1)) return;
@@ -136,8 +145,18 @@ static void random_call_ended(u32 id) {
   if (!io_reserve(n + 1)) return;
   memset(io.data, 'r', n);
   receive_status(random_below(20), random_below(n + 1));
-  if (one_in(2)) receive_body(one_in(2) ? BUFFER_CALL_RESPONSE_BODY : BUFFER_GRPC_MESSAGE, n);
+  if (one_in(2)) receive_body(one_in(3) ? BUFFER_FOREIGN_ARGUMENTS : one_in(2) ? BUFFER_CALL_RESPONSE_BODY : BUFFER_GRPC_MESSAGE, n);
   root_call(id, event, any_number(), one_in(2) ? known() : 0);
+}
+
+static u32 random_trailers(void) {
+  static char lines[3000];
+  u32 n = 0;
+  for (u32 k = random_below(12); k; k--)
+    n += (u32)sprintf(lines + n, "%s:%s\r\n", one_in(3) ? "grpc-status" : "Sum", WORDS[random_below(PLAIN)].s);
+  if (n && one_in(10)) lines[random_below(n)] = (char)random_below(256);
+  if (n && one_in(12)) n = random_below(n);
+  return input(lines, n);
 }
 
 static u8 alive[25]; /* 0 no, 1 root, 2 stream */
@@ -194,7 +213,7 @@ static void random_step(void) {
   if (!alive[root]) return;
   if (id > LAST_REQUEST) { settle_all(tcp_step(id, root)); return; }
   i32 answer = 0;
-  switch (random_below(8)) {
+  switch (random_below(10)) {
     case 0: case 1: budget = 1ull << 40; answer = request_headers(id, root, random_head(0), random_below(4)); break;
     case 2: budget = 1ull << 40; answer = response_headers(id, root, random_head(1), random_below(4)); break;
     case 3: case 4: {
@@ -207,6 +226,8 @@ static void random_step(void) {
     }
     case 5: if (contexts[id]) answer = resume_head(id, one_in(2) ? REQUEST_HEADERS : RESPONSE_HEADERS); break;
     case 6: if (contexts[id]) take_body(id, random_below(2)); break;
+    case 7: if (contexts[id]) { budget = 1ull << 40; answer = trailers(id, random_below(2), random_trailers(), one_in(9) ? SILENT : 0); } break;
+    case 8: if (contexts[id]) answer = take_trailers(id, random_below(2)); break;
     default: answer = finish(id);
   }
   CHECK(answer >= NO_ROOM && answer < 1 << 21);
@@ -234,6 +255,7 @@ static void fuzz(u64 seed, u32 rounds) {
   state = seed * 0x9e3779b97f4a7c15ull + 1;
   action = random_calls;
   everywhere = 1;
+  apisix = seed & 1; /* both dialects, over the seeds of the tests */
   for (u32 k = 0; k < rounds; k++) { random_step(); check_blocks(); }
   action = NULL;
   answer_with = 1;

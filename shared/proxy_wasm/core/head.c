@@ -69,10 +69,10 @@ static i32 parse_response(Context *c, const u8 *head, u32 n) {
   m->count = 0;
   if (!p || n < 14 || !map_reserve(m, &c->arena, USUAL_FIELDS)) return 0;
   ADD(m, &c->arena, ":status", p + 9, 3);
-  c->reason = p += 12;
+  const u8 *reason = p += 12;
   p = (u8 *)find(p, e, '\r');
   if (e - p < 2) return 0;
-  c->reason_size = (u32)(p - c->reason); /* with its leading space, or empty */
+  c->reason = reason; c->reason_size = (u32)(p - reason); /* with its leading space, or empty */
   c->status_known = 1;
   if (!parse_fields(m, &c->arena, p + 2, e)) return 0;
   m->present = 1; m->changed = 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from shared.proxy_wasm import properties
@@ -63,6 +64,10 @@ class ForeignCall:
         """Have the plugin's proxy_on_foreign_function called when the current callback has returned. Also to be called at any
         later time, by the thread of the event loop, as long as the plugin context lives."""
         self._vm.settings.foreign.deliver(self.plugin_context, function, arguments)
+
+    def excused(self) -> AbstractContextManager[None]:
+        """What is done in here does not count as the plugin's CPU time. The worker serves nobody meanwhile."""
+        return self._vm.excused()
 
     def log(self, level: LogLevel, message: str) -> None:
         context = self.plugin_context.id if self.stream is None else self.stream.id

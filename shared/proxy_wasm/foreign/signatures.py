@@ -2,10 +2,13 @@
 
 The law: a key that cannot be read is BAD_ARGUMENT; anything else that goes wrong is the result's own error text. A private key
 never stands in an error.
+
+A key is read once for each plugin context: with its checks an RSA private key takes 50 ms, more than a callback may.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -34,6 +37,8 @@ _HASHES: dict[bytes, type[HashAlgorithm]] = {
     b"sha384": SHA384,
     b"sha512": SHA512,
 }
+# Of one plugin context; a plugin that uses more reads them again.
+MOST_KEYS = 32
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
 
 
@@ -42,9 +47,7 @@ def verify_signature(call: ForeignCall) -> bytes | Status:
     try:
         message = protobuf.fields(call.arguments)
         name, der, signature, text, pem = (protobuf.text(message, number) for number in range(1, 6))
-        if bool(der) == bool(pem):
-            return Status.BAD_ARGUMENT
-        key = load_der_public_key(der) if der else load_pem_public_key(pem)
+        key = _read(call, "public", der, pem)
     except (protobuf.ProtobufError, *_UNREADABLE):
         return Status.BAD_ARGUMENT
     hash_ = _HASHES.get(name.lower())
@@ -69,9 +72,7 @@ def sign(call: ForeignCall) -> bytes | Status:
     try:
         message = protobuf.fields(call.arguments)
         name, der, text, pem = (protobuf.text(message, number) for number in range(1, 5))
-        if bool(der) == bool(pem):
-            return Status.BAD_ARGUMENT
-        key = load_der_private_key(der, None) if der else load_pem_private_key(pem, None)
+        key = _read(call, "private", der, pem)
     except (protobuf.ProtobufError, *_UNREADABLE):
         return Status.BAD_ARGUMENT
     hash_ = _HASHES.get(name.lower())
@@ -89,6 +90,30 @@ def sign(call: ForeignCall) -> bytes | Status:
     except _UNREADABLE:
         return protobuf.encode({3: b"the key cannot sign with this hash function"})
     return protobuf.encode({1: 1, 2: signature})
+
+
+def _read(call: ForeignCall, kind: str, der: bytes, pem: bytes) -> object:
+    """Raises what is in _UNREADABLE."""
+    if bool(der) == bool(pem):
+        raise ValueError("one key is needed, in DER or in PEM")
+    known = call.state.setdefault("keys", {})
+    assert isinstance(known, dict)
+    name = (kind, der, pem)
+    key = known.get(name)
+    if key is None:
+        if len(known) == MOST_KEYS:
+            known.clear()
+        with call.excused():
+            key = known[name] = _LOAD[kind, bool(der)](der or pem)
+    return key
+
+
+_LOAD: dict[tuple[str, bool], Callable[[bytes], object]] = {
+    ("private", True): lambda data: load_der_private_key(data, None),
+    ("private", False): lambda data: load_pem_private_key(data, None),
+    ("public", True): load_der_public_key,
+    ("public", False): load_pem_public_key,
+}
 
 
 def _verified(error: bytes) -> bytes:
