@@ -107,7 +107,9 @@ class PendingCall:
         self.grpc: GrpcHandle | None = None
 
     def end(self) -> None:
+        """Also lets go of the handle, which knows this call: no cycle is left for the collector."""
         self._ended = True
+        self.handle = self.grpc = None
 
     def respond(self, fields: Pairs, body: bytes, trailers: Pairs) -> None:
         """HTTP: the response, `:status` first."""
@@ -304,10 +306,11 @@ class Calls:
         del self._pending[call.id]
 
     def _cancel(self, call: PendingCall) -> None:
+        handle = call.handle
         self._forget(call)
         self._let_id_go(call)
-        if call.handle is not None:
-            call.handle.cancel()
+        if handle is not None:
+            handle.cancel()
 
     def _let_id_go(self, call: PendingCall) -> None:
         ids = call.root.ids

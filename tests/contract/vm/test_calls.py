@@ -222,6 +222,14 @@ def test_abandoned_calls_are_those_of_the_stream(guest: Guest, performer: Perfor
     assert (performer.log, len(guest.vm.calls)) == (["abandon"], 2)
 
 
+def test_an_ended_call_is_freed_at_once(guest: Guest, performer: Performer) -> None:
+    """Handles know their calls: a cycle would keep every call until the collector came by."""
+    paused(guest, *do(ASK, "grpc_call auth s m 0 x", "grpc_stream auth s m", "grpc_cancel 14"))
+    performer.calls[0].respond(OK, b"", ())
+    performer.calls[1].answer(b"x")
+    assert [(call.handle, call.grpc) for call in performer.calls] == [(None, None)] * 3
+
+
 # --- gRPC
 
 
