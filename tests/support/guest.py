@@ -41,10 +41,10 @@ TEXT_FRAME = """
 """
 
 
-def build(source: str, *, defines: Sequence[str] = ()) -> bytes:
+def build(source: str, *, defines: Sequence[str] = (), flags: Sequence[str] = ()) -> bytes:
     """A guest from C, with the headers of `plugins/c`. What was built once is read from .build/guests."""
     headers = [path.read_text() for folder in INCLUDED for path in sorted(folder.glob("*.h"))]
-    digest = hashlib.sha256("\0".join([source, *headers, *FLAGS, *defines]).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join([source, *headers, *FLAGS, *defines, *flags]).encode()).hexdigest()
     output = BUILT / f"{digest}.wasm"
     if not output.is_file():
         BUILT.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def build(source: str, *, defines: Sequence[str] = ()) -> bytes:
             unit, compiled = Path(scratch) / "guest.c", Path(scratch) / "guest.wasm"
             unit.write_text(source)
             command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *(f"-I{folder}" for folder in INCLUDED)]
-            command += [f"-D{name}" for name in defines]
+            command += [*(f"-D{name}" for name in defines), *flags]
             environment = {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".build" / "zig"), **os.environ}
             environment.setdefault("ZIG_LOCAL_CACHE_DIR", environment["ZIG_GLOBAL_CACHE_DIR"])
             subprocess.run([*command, "-o", str(compiled), str(unit)], check=True, env=environment)
