@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from data_plane.callout.grpc_call import GrpcCall
+from data_plane.callout.http_call import HttpCall
 from data_plane.callout.tls import client_context
 from data_plane.config.snapshot import Limits, Upstream
+from shared.proxy_wasm.callouts import PendingCall
 from tests.support.calling import Calling, calling_gateway
 from tests.support.certificates import make_certificates
 from tests.support.gateway import TIMEOUTS, LiveGateway, Turns, UpstreamSide, answering, ok, route_to, upstream
@@ -215,6 +219,24 @@ def test_a_server_that_shuts_down_lets_what_it_began_end(calling: Calling, serve
         assert stopped.wait(5)
         assert raw.get().body == b"done"
     assert calling.said.until("grpc_close 1 9")[-1] == "grpc_close 1 9 14"
+
+
+def test_calls_leave_nothing_to_the_collector(calling: Calling, server: EchoServer) -> None:
+    with upstream(answering(ok())) as peer:
+        asks = (
+            f"http_call 127.0.0.1:{peer.port} 5000 % % :method=GET :path=/ :authority=h",
+            f"grpc_call {server.address} test.Echo Upper 5000 a",
+        )
+        gc.collect()
+        gc.disable()
+        try:
+            for ask_, callback in zip(asks, ("http_call_response", "grpc_receive"), strict=True):
+                ask(calling, f"request_headers {ask_}", *resumed_by(callback))
+            calling.gateway.until(lambda live: not live.clients)
+            alive = [item for item in gc.get_objects() if isinstance(item, HttpCall | GrpcCall | PendingCall)]
+        finally:
+            gc.enable()
+    assert alive == []
 
 
 # --- targets
