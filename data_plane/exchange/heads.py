@@ -84,6 +84,10 @@ class HeadExchange(FilteredExchange):
             self._take_over(stream)
         super().upstream_response(response, body, eos)
 
+    @property
+    def keeps_trailers(self) -> bool:  # type: ignore[override]  # as in the base
+        return self._stream is None and not self._settled and self._chain.reads_trailers
+
     def upstream_body(self, data: bytes, eos: bool) -> None:
         if self._stream is None:
             super().upstream_body(data, eos)

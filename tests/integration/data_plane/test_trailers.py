@@ -13,6 +13,7 @@ from data_plane.plugins.runtime import WasmRuntime
 from shared.proxy_wasm.engine import Engine
 from tests.support.gateway import LiveGateway, UpstreamSide, route_to, upstream
 from tests.support.guest import console
+from tests.support.guests import assemble
 from tests.support.raw_http import RawClient, client
 
 HEAD = b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -34,8 +35,8 @@ def bind(gateway: LiveGateway) -> Iterator[Binder]:
     runtime = WasmRuntime(Engine(), fetch, loop)
     gateway.ask(lambda: setattr(gateway.gateway, "runtime", runtime))
 
-    def binding(*script: str, defines: tuple[str, ...] = ()) -> PluginBinding:
-        data = console(*defines)
+    def binding(*script: str, defines: tuple[str, ...] = (), module: bytes | None = None) -> PluginBinding:
+        data = console(*defines) if module is None else module
         digest = sha256(data).hexdigest()
         modules[digest] = data
         plugin = WasmPlugin("console", 0, digest)
@@ -146,3 +147,12 @@ def test_without_a_plugin_that_takes_them_a_response_s_trailers_are_dropped(gate
     binding = bind(defines=("NO_BODIES",))
     got = exchange(gateway, binding, Recorder(ANSWER + CHUNKS), b"GET / HTTP/1.1\r\nHost: t\r\n\r\n", ends=b"0\r\n\r\n")
     assert got.endswith(b"5\r\nhello\r\n0\r\n\r\n")
+
+
+def test_a_plugin_without_a_chain_has_no_business_with_them(gateway: LiveGateway, bind: Binder) -> None:
+    """The first request starts the plugin, in a chain; the others have none."""
+    with upstream(Recorder(ANSWER + CHUNKS)) as server, client(gateway.port) as raw:
+        gateway.route(route_to(server.port, bindings=(bind(module=assemble()),)))
+        for _ in range(3):
+            raw.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+            assert received(raw, b"0\r\n\r\n").endswith(b"5\r\nhello\r\n0\r\n\r\n")
