@@ -72,11 +72,15 @@ class Connection(asyncio.Protocol):
     # --- SidePort
 
     def send(self, data: bytes) -> None:
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def send_eof(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.write_eof()
+        if not self._transport.is_closing() and not self._write_eof():
+            session = self._session
+            self.reset()
+            if session is not None:
+                session.lost(self._side, True)
 
     def pause_reading(self) -> None:
         if not self._transport.is_closing():
@@ -98,8 +102,10 @@ class Connection(asyncio.Protocol):
             self._deadline.set(SEND_SECONDS)
             transport.close()
             return
+        if not self._write_eof():
+            transport.abort()
+            return
         self._deadline.set(LINGER_SECONDS if self._side == CLIENT else LINGER_IDLE_SECONDS)
-        transport.write_eof()
         transport.resume_reading()
 
     def reset(self) -> None:
@@ -109,14 +115,21 @@ class Connection(asyncio.Protocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self._transport.abort()
 
+    def _write_eof(self) -> bool:
+        """False: asyncio's own loop has found at once that the connection is gone."""
+        try:
+            self._transport.write_eof()
+        except OSError:
+            return False
+        return True
+
     # --- the worker
 
     def stop(self) -> None:
         """The worker's time is over."""
         if self._session is not None:
             self._session.stop()
-        else:
-            self.reset()
+        self.reset()
 
     def _expired(self) -> None:
         """It was closed, and its peer takes too long."""

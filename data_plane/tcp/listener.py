@@ -102,17 +102,25 @@ class StreamGateway:
         self.counters.bytes_sent += sent
 
     async def _connect(self, node: Node, upstream: Upstream, session: Session) -> None:
-        def connection() -> Connection:
-            if upstream.scheme == "tls":
-                return TlsConnection(self, session, node, upstream)
-            return UpstreamConnection(self, session)
-
+        connection: Connection
+        if upstream.scheme == "tls":
+            connection = TlsConnection(self, session, node, upstream)
+        else:
+            connection = UpstreamConnection(self, session)
         try:
             async with asyncio.timeout(upstream.timeouts.connect):
-                await self.loop.create_connection(connection, node.host, node.port)
+                await self.loop.create_connection(lambda: connection, node.host, node.port)
         # A name that cannot even be asked for is a UnicodeError.
-        except (OSError, UnicodeError, TimeoutError):
-            session.connect_failed()
+        except (OSError, UnicodeError, TimeoutError) as error:
+            if connection in self.connections:
+                connection.connection_lost(error)
+            else:
+                session.connect_failed()
+        except asyncio.CancelledError:
+            # uvloop closes a connection that was just made without a word to it.
+            if connection in self.connections:
+                connection.connection_lost(None)
+            raise
 
     # --- the end
 
