@@ -32,9 +32,8 @@ class Handle:
 class Performer:
     """Callouts of every VM, and the CallProvider of a runtime. `log` is what became of the calls."""
 
-    holds_requests = False
-
     def __init__(self) -> None:
+        self.holds_requests = False
         self.status = Status.OK
         self.requests: list[HttpRequest | GrpcRequest] = []
         self.calls: list[PendingCall] = []

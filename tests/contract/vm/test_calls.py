@@ -10,6 +10,7 @@ from shared.proxy_wasm.abi import Effect, Status
 from shared.proxy_wasm.callouts import GrpcRequest, HttpRequest
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import VmFailed
+from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.vm import HttpContext, PluginContext
 from tests.support.guest import Guest, console, limits, open_stream
 from tests.support.performer import Performer
@@ -315,7 +316,31 @@ def test_cancelled_is_over_and_closed_is_half_over(guest: Guest, performer: Perf
     assert guest.take() == ["grpc_close 1 10 1"]
 
 
-# --- the dialect of APISIX: see tests/unit/data_plane/callout for the rest of it
+# --- where requests wait for calls, as in APISIX
+
+
+def test_a_request_waits_for_the_last_of_its_calls(engine: Engine, performer: Performer) -> None:
+    performer.holds_requests = True
+    guest = Guest(engine, console(), None, performer)
+    stream = open_stream(guest.root(*do(ASK, ASK), "http_call_response#1 effective 2", f"http_call_response#1 {ASK}"))
+    answer = stream.request_headers(HEAD, True)
+    assert isinstance(answer, Outcome)
+    assert answer.paused
+    for number in range(2):
+        performer.calls[number].respond(OK, b"", ())
+        assert guest.recorder.told == []
+    performer.calls[2].respond(OK, b"", ())
+    assert [(told, outcome.effects) for told, outcome in guest.recorder.told] == [(stream.id, Effect.CONTINUE_REQUEST)]
+    guest.vm.close()
+
+
+def test_a_request_without_calls_goes_on(engine: Engine, performer: Performer) -> None:
+    performer.holds_requests = True
+    guest = Guest(engine, console(), None, performer)
+    answer = open_stream(guest.root(f"tick {ASK}")).request_headers(HEAD, True)
+    assert isinstance(answer, Outcome)
+    assert not answer.paused
+    guest.vm.close()
 
 
 def test_a_large_body_goes_and_comes(engine: Engine, performer: Performer) -> None:
