@@ -80,8 +80,10 @@ class LiveStreams:
         await self._gateway.drain(0)
         await self.streams.drain(0)
         # Aborted transports tell their protocols in the loop's next rounds.
-        for _ in range(10):
-            await asyncio.sleep(0)
+        for _ in range(1000):
+            if not self.streams.connections:
+                break
+            await asyncio.sleep(0.001)
         assert not self.streams.connections
         assert not self.streams.busy()
 
