@@ -179,7 +179,7 @@ class Instance:
         }
 
     def start_guest(self, cpu_seconds: float) -> None:
-        """The start section; then `_initialize` and a main function, or else `_start`, as Envoy's host does. Raises GuestTrap."""
+        """The start section; then `_initialize` and a main function, or else `_start`, as in Envoy. Raises GuestTrap."""
         self._watchdog.limit = cpu_seconds
         if self._start:
             self._call_guest(self._start)

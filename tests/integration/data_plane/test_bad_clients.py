@@ -260,7 +260,7 @@ def test_a_request_between_two_sweeps_keeps_the_connection(gateway: LiveGateway)
 class Holding:
     """A chain whose plugin pauses the request for ever."""
 
-    reads_request_body = reads_response_body = False
+    reads_request_body = reads_response_body = reads_trailers = False
     request_backlog = response_backlog = 0
     holding = True
 
