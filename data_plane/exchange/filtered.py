@@ -114,6 +114,9 @@ class FilteredExchange(DescribedExchange):
         return self._chain.reads_trailers
 
     def request_trailers(self, lines: bytes) -> None:
+        if not self._chain.reads_trailers:
+            self.request_body(b"", True)
+            return
         self.request_done = True
         if self.state > RESPONDING:
             return

@@ -69,7 +69,9 @@ class PluginVM:
         callbacks = self.callbacks = self._instance.callbacks
         self.reads_request_body = "proxy_on_request_body" in callbacks
         self.reads_response_body = "proxy_on_response_body" in callbacks
-        self.reads_trailers = not callbacks.isdisjoint(("proxy_on_request_trailers", "proxy_on_response_trailers"))
+        reads_trailers = not callbacks.isdisjoint(("proxy_on_request_trailers", "proxy_on_response_trailers"))
+        # In the dialect of APISIX they are never told.
+        self.reads_trailers = reads_trailers and settings.dialect != "apisix"
         # Whoever drives a stream may take shortcuts: only heads matter, and nobody counts a stream's calls.
         self.heads_only = not (self.reads_response_body or self.reads_trailers)
         self.logs_streams = "proxy_on_log" in callbacks

@@ -119,6 +119,28 @@ def _(stage: Stage) -> None:
     )
 
 
+@case("request-body.t", "trailers of a request hide no part of its body")
+def _(stage: Stage) -> None:
+    case_ = stage.open(ASKED, "request_body buffer 0 0 9")
+    case_.chain.request_head(HEAD, b"", False)
+    case_.chain.request_body(b"hel", False)
+    case_.chain.request_body(b"lo", False)
+    case_.chain.request_trailers(b"a: b\r\n")
+    lines = [line for line in case_.journal.take() if "request_body" in line or line.startswith(("buffer", "> '", "> tr"))]
+    stage.expect(lines, ["request_body 2 5 1", "buffer: OK hello", "> 'hello'", "> trailers a: b"])
+
+
+@case("request-body.t", "a body that trailers end is answered for")
+def _(stage: Stage) -> None:
+    case_ = stage.open(ASKED, "request_body reply 403 % % %")
+    case_.chain.request_head(HEAD, b"", False)
+    case_.chain.request_body(b"bad", False)
+    case_.chain.request_trailers(b"a: b\r\n")
+    lines = case_.journal.take()
+    stage.expect([line for line in lines if line.startswith(("> '", "> tr"))], [])
+    stage.expect("reply 403" in lines, True)
+
+
 @case("request-body.t 3", "an empty body: size 0, and reading it is NotFound")
 def _(stage: Stage) -> None:
     lines = stage.open(ASKED, "request_body buffer 0 1 3").request(b"", head=HEAD)

@@ -24,6 +24,19 @@ static i32 release_trailers(Context *c, u32 type) {
   return LOOK;
 }
 
+/* APISIX has no trailers: they are the end of the body there, which a plugin that waits for all of it must not miss. */
+static i32 apisix_end_body(Context *c, u32 direction) {
+  Buffer *b = c->body + direction;
+  if (!(c->wants_body >> direction & 1)) return settle(c, 0, 0);
+  c->open_body |= (u8)(1u << direction);
+  u32 action = (u32)(direction ? on_response_body(c->id, b->size, 1) : on_request_body(c->id, b->size, 1));
+  if (waits_for_calls && !direction) action = await_calls(c, action);
+  if (c->effects & (F_LOCAL_REPLY | F_CLOSE) || action == 1 || action == 2) return settle(c, 1, 0);
+  c->open_body &= (u8)~(1u << direction);
+  if (action >= DROP) b->size = 0;
+  return settle(c, 0, 0);
+}
+
 /* The field lines are in `io`. */
 EXPORT("trailers") i32 trailers(u32 id, u32 direction, u32 n, u32 flags) {
   Context *c = contexts[id];
@@ -35,6 +48,7 @@ EXPORT("trailers") i32 trailers(u32 id, u32 direction, u32 n, u32 flags) {
   m->present = 1; m->changed = 0;
   if (flags & SILENT) return 0;
   enter(c);
+  if (apisix) return apisix_end_body(c, direction);
   c->writable |= (u8)(1u << type);
   c->open_body |= c->body[direction].size ? (u8)(1u << direction) : 0; /* a held body is still the plugin's */
   u32 action = (u32)(direction ? on_response_trailers(id, m->count) : on_request_trailers(id, m->count));

@@ -12,6 +12,7 @@ from data_plane.config.snapshot import PluginBinding, WasmPlugin
 from data_plane.plugins.runtime import WasmRuntime
 from shared.proxy_wasm.engine import Engine
 from tests.support.gateway import LiveGateway, UpstreamSide, route_to, upstream
+from tests.support.guest import assemble as text_guest
 from tests.support.guest import console
 from tests.support.guests import assemble
 from tests.support.raw_http import RawClient, client
@@ -156,3 +157,22 @@ def test_a_plugin_without_a_chain_has_no_business_with_them(gateway: LiveGateway
         for _ in range(3):
             raw.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
             assert received(raw, b"0\r\n\r\n").endswith(b"5\r\nhello\r\n0\r\n\r\n")
+
+
+BODY_ONLY = """
+  (import "env" "proxy_send_local_response" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+"""
+ENDS = """
+  (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+    (if (local.get 2) (then (drop (call $reply (i32.const 418) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i32.const 0) (i32.const 0) (i32.const -1)))))
+    (i32.const 1))
+"""
+
+
+def test_a_plugin_that_knows_no_trailers_sees_the_end_of_the_body(gateway: LiveGateway, bind: Binder) -> None:
+    binding = bind(module=text_guest(ENDS, imports=BODY_ONLY))
+    recorder = Recorder(PLAIN)
+    got = exchange(gateway, binding, recorder, HEAD, CHUNKS, ends=b"\r\n\r\n")
+    assert got.startswith(b"HTTP/1.1 418 ")
+    assert recorder.requests == []
