@@ -70,6 +70,8 @@ class GrpcCall:
         self._attempts = 0
         self._tried: tuple[Node, ...] = ()
         self._node: Node | None = None
+        # Why there is no connection yet.
+        self._problem = "no_nodes"
         self._conn: UpstreamH2Connection | None = None
         self._stream_id = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -125,7 +127,7 @@ class GrpcCall:
             return
         node = self._untried()
         if node is None:
-            self._close(UNAVAILABLE, REASONS["upstream_connect_failed" if self._tried else "no_nodes"])
+            self._close(UNAVAILABLE, REASONS.get(self._problem, b"reset"))
             return
         self._node = node
         self._tried += (node,)
@@ -154,10 +156,11 @@ class GrpcCall:
     def h2_failed(self, kind: str) -> None:
         if self._state != CONNECTING:
             return
-        if kind == "upstream_connect_failed":
-            self._connect()
+        self._problem = kind
+        if kind == "upstream_connect_timeout":
+            self._close(UNAVAILABLE, REASONS[kind])
         else:
-            self._close(UNAVAILABLE, REASONS.get(kind, b"reset"))
+            self._connect()
 
     # --- what the server says
 

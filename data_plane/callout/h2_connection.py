@@ -30,6 +30,8 @@ IDLE_SECONDS = 60.0
 HEADER_LIST_BYTES = 64 * 1024
 # What may wait to be written: more means a peer that asks (pings, settings) and does not read.
 UNREAD_BYTES = 1024 * 1024
+# RFC 9113 6.5.2 asks servers to take no fewer; before a server has said how many, it may be no more.
+MOST_STREAMS = 100
 # Half of all stream ids: far from the end of them, another connection is opened.
 LAST_STREAM = 1 << 30
 # A dead host is found in two minutes. Not by PING: gRPC servers refuse one that comes more often than every five.
@@ -95,7 +97,7 @@ class UpstreamH2Connection(asyncio.Protocol):
     def takes_more(self) -> bool:
         if self._last or self._over:
             return False
-        return len(self._streams) < self._h2.remote_settings.max_concurrent_streams
+        return len(self._streams) < min(self._h2.remote_settings.max_concurrent_streams, MOST_STREAMS)
 
     def open(self, listener: StreamListener, fields: list[tuple[bytes, bytes]]) -> int:
         stream_id = self._h2.get_next_available_stream_id()

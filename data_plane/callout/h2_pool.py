@@ -61,6 +61,9 @@ class H2Pool:
         except (OSError, UnicodeError):
             pass
         waiting = self._waiting.pop(key, [])
+        # One that the peer has closed already is none: to wait for another would be to connect for ever.
+        if conn is not None and not conn.takes_more():
+            conn, failure = None, "upstream_closed"
         if conn is None:
             for waiter in waiting:
                 waiter.h2_failed(failure)
