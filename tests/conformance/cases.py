@@ -3,11 +3,13 @@
 from tests.conformance import (
     addresses,
     apisix,
+    apisix_messages,
     buffers,
     calls,
     connections,
     facts,
     foreign,
+    grpc_calls,
     lifecycle,
     maps,
     start,
@@ -28,11 +30,13 @@ MODULES = (
     facts,
     state,
     calls,
+    grpc_calls,
     connections,
     foreign,
     addresses,
     wasi,
     apisix,
+    apisix_messages,
 )
 
 __all__ = ["MODULES", "TABLE"]
