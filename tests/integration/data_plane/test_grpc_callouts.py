@@ -323,8 +323,11 @@ def test_a_server_that_does_not_speak_grpc(calling: Calling, fault: str, kind: s
     script, status = FAULTS[fault]
     if kind == "stream" and fault == "never answers":
         script, status = closes, "14 reset"
+    timeout = 200 if fault == "never answers" else 5000
     with upstream(script) as peer:
-        call = f"grpc_call 127.0.0.1:{peer.port} s m 300 x" if kind == "call" else f"grpc_stream 127.0.0.1:{peer.port} s m"
+        call = (
+            f"grpc_call 127.0.0.1:{peer.port} s m {timeout} x" if kind == "call" else f"grpc_stream 127.0.0.1:{peer.port} s m"
+        )
         said = ask(calling, f"request_headers {call}", "grpc_close status", *resumed_by("grpc_close"))
         assert said[-1] == f"status: OK {status}"
     assert calling.pending() == 0

@@ -237,7 +237,7 @@ FAULTS: dict[str, tuple[Callable[[UpstreamSide], None], str]] = {
 def test_a_call_that_goes_wrong_is_told(gateway: LiveGateway, calling: Calling, fault: str) -> None:
     script, reason = FAULTS[fault]
     binding = calling.bind(
-        f"request_headers {ASK.replace('5000', '300')}",
+        f"request_headers {ASK.replace('5000', '200') if fault == 'never answers' else ASK}",
         PAUSE,
         *("http_call_response get 6 :status", "http_call_response status"),
         *("http_call_response effective 2", "http_call_response continue 0"),
