@@ -74,9 +74,10 @@ class _States(H2ConnectionStateMachine):
 
 
 class UpstreamH2Connection(asyncio.Protocol):
-    """`closed` is told when it takes no more streams."""
+    """`closed` is told when it takes no more streams; `problem` is why it ended."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, closed: Callable[[UpstreamH2Connection], None]) -> None:
+        self.problem = "upstream_closed"
         self._closed = closed
         self._transport: asyncio.Transport
         self._streams: dict[int, _Stream] = {}
@@ -286,6 +287,7 @@ class UpstreamH2Connection(asyncio.Protocol):
         if self._over:
             return
         self._over = True
+        self.problem = kind
         self._deadline.close()
         self._closed(self)
         self._transport.close()

@@ -63,7 +63,8 @@ class H2Pool:
         waiting = self._waiting.pop(key, [])
         # One that the peer has closed already is none: to wait for another would be to connect for ever.
         if conn is not None and not conn.takes_more():
-            conn, failure = None, "upstream_closed"
+            failure = conn.problem
+            conn = None
         if conn is None:
             for waiter in waiting:
                 waiter.h2_failed(failure)
