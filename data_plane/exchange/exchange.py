@@ -112,12 +112,15 @@ class Exchange(Sending):
     def upstream_response(self, response: ResponseHead, body: bytes, eos: bool) -> None:
         """The final head, with the first bytes of the body; `eos` when that is all of it."""
         self.state = RESPONDING
-        if eos and self._outgoing is None and self.conn is not None:
+        if not eos:
+            self._begin_response(response.open, response.status, response.length, response.framing, body, False)
+            return
+        if self._outgoing is None and self.conn is not None:
             self.conn.release()
             self.conn = None
-        elif eos:
+        else:
             self._let_go()
-        self._begin_response(response.open, response.status, response.length, response.framing, body, eos)
+        self._whole_response(response.open, response.status, response.length, response.framing, body)
 
     def upstream_body(self, data: bytes, eos: bool) -> None:
         if eos:
@@ -146,6 +149,17 @@ class Exchange(Sending):
         reply = reply_for(kind)
         self._drop_upstream()
         self._begin_response(reply.head, reply.status, len(reply.body), length_line(len(reply.body)), reply.body, True)
+
+    def _whole_response(self, head: bytes, status: int, length: int, framing: bytes, body: bytes) -> None:
+        """Most that are here in full have a length and a body and keep the connection; `_begin_response` has the rest."""
+        fields, serving = self.head.fields, self.serving
+        keep_alive = fields.keep_alive and fields.minor_version and self.request_done and not serving.draining
+        if keep_alive and body and length > 0 and status not in BODILESS:
+            serving.counters.responses[status] += 1
+            self.state = DONE
+            self.client.finish(b"".join((head, framing, b"\r\n", body)), True)
+        else:
+            self._begin_response(head, status, length, framing, body, True)
 
     def _begin_response(self, head: bytes, status: int, length: int, framing: bytes, data: bytes, eos: bool) -> None:
         """Send a head, its framing decided by what is known now, and the beginning of its body.

@@ -79,7 +79,9 @@ class HeadExchange(FilteredExchange):
                     # The plugin has heard of its end.
                     self._stream = None
                     self._settled = True
-                self._begin_response(head, status, response.length, response.framing, body, eos)
+                    self._whole_response(head, status, response.length, response.framing, body)
+                else:
+                    self._begin_response(head, status, response.length, response.framing, body, False)
                 return
             self._take_over(stream)
         super().upstream_response(response, body, eos)

@@ -168,8 +168,12 @@ class WasmRuntime:
         ids = context.ids
         spare = ids.spare
         if isinstance(spare, HeadStream):
+            # Another request, after `last_response` has ended the one before.
             ids.spare = None
-            spare.begin_anew(slot, info)
+            spare.slot = slot
+            spare.facts = info
+            context.streams += 1
+            context.vm.streams[spare.id] = spare
             return spare
         try:
             return HeadStream(slot, context, info)

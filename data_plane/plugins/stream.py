@@ -26,7 +26,7 @@ _GOES_ON = Effect.CHANGED | Effect.OTHERS
 
 
 class HeadStream(HttpContext):
-    """`link` is its place in a chain, once there is one."""
+    """`link` is its place in a chain, once there is one. After `last_response` the runtime may use it for another request."""
 
     __slots__ = ("answered", "facts", "link", "own_properties", "slot")
 
@@ -42,13 +42,6 @@ class HeadStream(HttpContext):
         self.answered: Outcome | VmFailed | None = None
         self.opened = True
         root.streams += 1
-        self.vm.streams[self.id] = self
-
-    def begin_anew(self, slot: ContextSlot, facts: StreamFacts) -> None:
-        """Another request, after `last_response` has ended the one before."""
-        self.slot = slot
-        self.facts = facts
-        self.root.streams += 1
         self.vm.streams[self.id] = self
 
     # --- PluginStream

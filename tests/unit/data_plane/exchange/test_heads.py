@@ -101,3 +101,19 @@ def test_a_slow_client_stops_the_upstream() -> None:
     assert "a.pause" in scene.take()[-1]
     scene.exchange.client_writable()
     assert "a.resume" in scene.take()[-1]
+
+
+def test_a_status_without_a_body_that_a_plugin_made_has_none() -> None:
+    scene = stage(b"", b"HTTP/1.1 204 No Content\r\n")
+    scene.request()
+    assert scene.response(b"hi", length=2)[-1] == "client.finish HTTP/1.1 204 No Content|| keep"
+
+
+def test_a_whole_response_closes_a_connection_that_is_not_to_be_kept() -> None:
+    scene = stage()
+    scene.request(keep_alive=False)
+    assert scene.response(b"hi", length=2)[-1] == "client.finish HTTP/1.1 200 X|Content-Length: 2|Connection: close||hi close"
+    scene = stage()
+    scene.request(minor=0, keep_alive=True)
+    said = scene.response(b"hi", length=2)[-1]
+    assert said == "client.finish HTTP/1.1 200 X|Content-Length: 2|Connection: keep-alive||hi keep"
