@@ -14,7 +14,7 @@ from shared.proxy_wasm.abi import Direction, Effect
 from shared.proxy_wasm.failures import VmFailed
 from shared.proxy_wasm.outcome import Outcome
 
-_GOES_ON = Outcome(0, Effect(0))
+_GOES_ON = Outcome(0, 0)
 
 
 class Bodies:

@@ -8,7 +8,8 @@ Source: the Proxy-Wasm specification 0.2.1, and Envoy's host where the specifica
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
+from typing import Final
 
 
 class AbiVersion(IntEnum):
@@ -86,20 +87,23 @@ class Action(IntEnum):
     PAUSE = 1
 
 
-class Effect(IntFlag):
-    """What a callback left to be done after it returned: `flags` of the core's result (core/core.h has the same numbers)."""
+class Effect:
+    """What a callback left to be done after it returned: bits of the core's result (core/core.h has the same numbers).
 
-    CHANGED = 1
-    LOCAL_REPLY = 2
-    CONTINUE_REQUEST = 4
-    CONTINUE_RESPONSE = 8
-    CLOSE = 16
-    DONE = 32
-    OTHERS = 64
-    BAD_HEAD = 128
-    TRAILERS = 256
-    CLEAR_ROUTE_CACHE = 512
-    FINISHED = 1024
+    Plain numbers, because an IntFlag takes half a microsecond for each `&`, and a request that pauses has thirty of them.
+    """
+
+    CHANGED: Final = 1
+    LOCAL_REPLY: Final = 2
+    CONTINUE_REQUEST: Final = 4
+    CONTINUE_RESPONSE: Final = 8
+    CLOSE: Final = 16
+    DONE: Final = 32
+    OTHERS: Final = 64
+    BAD_HEAD: Final = 128
+    TRAILERS: Final = 256
+    CLEAR_ROUTE_CACHE: Final = 512
+    FINISHED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.proxy_wasm.abi import Effect
 from shared.proxy_wasm.pairs import Pairs
 
 
@@ -21,14 +20,16 @@ class SentReply:
 
 
 class Outcome:
-    """What a phase left to be done when it is not plain `Continue`. `data` is a head or a body, None when unchanged."""
+    """What a phase left to be done when it is not plain `Continue`. `effects` are bits of abi.Effect; `data` is a head or a body,
+    None when unchanged.
+    """
 
     __slots__ = ("action", "data", "effects", "no_room", "reply")
 
     def __init__(
         self,
         action: int,
-        effects: Effect,
+        effects: int,
         data: bytes | None = None,
         reply: SentReply | None = None,
         no_room: bool = False,

@@ -158,7 +158,7 @@ class PluginVM:
 
     def drop_root(self, root: PluginContext) -> None:
         if self.call(self.root_delete, root.id):
-            self.settle_others(Effect(self._result()[1]))
+            self.settle_others(self._result()[1])
         self.calls.drop(root)
         self.observer.set_tick_period(root, 0)
         del self.roots[root.id]
@@ -168,7 +168,7 @@ class PluginVM:
     def settle_root(self, root: PluginContext) -> None:
         if self.call(self.root_settle, root.id) == 0:
             return
-        effects = Effect(self._result()[1])
+        effects = self._result()[1]
         self.settle_others(effects)
         if effects & Effect.DONE and root.pending:
             self.observer.done(root)
@@ -208,7 +208,7 @@ class PluginVM:
         """What `result` says, with logs delivered and other streams told."""
         if answer == _NO_ROOM:
             self.flush_logs()
-            return Outcome(1, Effect(0), no_room=True)
+            return Outcome(1, 0, no_room=True)
         return self.settle(stream)
 
     def passed(self) -> bytes | None:
@@ -220,8 +220,7 @@ class PluginVM:
 
     def settle(self, stream: HttpContext) -> Outcome:
         fields = self._result()
-        action, flags, out, out_size = fields[:4]
-        effects = Effect(flags)
+        action, effects, out, out_size = fields[:4]
         data = self._core.read(out, out_size) if effects & Effect.CHANGED and not action else None
         reply = self._reply(fields) if effects & Effect.LOCAL_REPLY else None
         self.settle_others(effects)
@@ -239,11 +238,11 @@ class PluginVM:
         )
         return nginx.with_page(sent) if self.settings.dialect == "apisix" else sent
 
-    def settle_others(self, effects: Effect) -> None:
+    def settle_others(self, effects: int) -> None:
         self.flush_logs()
         while effects & Effect.OTHERS and (context_id := self.call(self._next_other)):
             fields = self._result()
-            told = Effect(fields[1])
+            told = fields[1]
             other, root = self.streams.get(context_id), self.roots.get(context_id)
             if other is not None:
                 reply = self._reply(fields) if told & Effect.LOCAL_REPLY else None

@@ -250,12 +250,12 @@ class Caller:
     def waits(self) -> bool:
         return self.outcome is not None and not isinstance(self.outcome, bytes) and self.outcome.paused
 
-    def respond(self, number: int = 0) -> Effect:
+    def respond(self, number: int = 0) -> int:
         """What the answer did to the stream."""
         self.guest.recorder.told.clear()
         self.performer.calls[number].respond(((b":status", b"200"), (b"foo", b"bar"), (b"foo", b"baz")), b"", ())
         told = self.guest.recorder.told
-        return told[-1][1].effects if told else Effect(0)
+        return told[-1][1].effects if told else 0
 
 
 ASK = "http_call auth 500 % % :method=GET :path=/a :authority=b"

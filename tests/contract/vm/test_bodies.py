@@ -88,7 +88,7 @@ def test_a_piece_that_nobody_changed_goes_on_as_it_is(engine: Engine) -> None:
     stream = opened(guest)
     outcome = stream.body(REQUEST, b"abc", eos=False)
     assert outcome is not None
-    assert (outcome.paused, outcome.data, outcome.effects) == (False, None, Effect(0))
+    assert (outcome.paused, outcome.data, outcome.effects) == (False, None, 0)
     guest.vm.close()
 
 

@@ -131,10 +131,10 @@ def test_a_paused_plugin_may_hold_more_than_its_limit(engine: Engine) -> None:
         ("continue 3", Effect.CONTINUE_RESPONSE),
         ("close 2", Effect.CLOSE),
         ("close 3", Effect.CLOSE),
-        *((f"{verb} {kind}", Effect(0)) for verb in ("continue", "close") for kind in (0, 1)),
+        *((f"{verb} {kind}", 0) for verb in ("continue", "close") for kind in (0, 1)),
     ],
 )
-def test_effects(guest: Guest, command: str, effect: Effect) -> None:
+def test_effects(guest: Guest, command: str, effect: int) -> None:
     stream = connection(guest, f"new_connection {command}", "new_connection return 1")
     outcome = stream.new_connection()
     assert outcome is not None
