@@ -20,8 +20,8 @@ class SentReply:
 
 
 class Outcome:
-    """What a phase left to be done when it is not plain `Continue`. `effects` are bits of abi.Effect; `data` is a head or a body,
-    None when unchanged.
+    """What a phase left to be done when it is not plain `Continue`. `effects` are bits of abi.Effect; `data` is a head or
+    a body, None when unchanged.
     """
 
     __slots__ = ("action", "data", "effects", "no_room", "reply")
