@@ -83,16 +83,21 @@ def build_core(sources: Path = SOURCES, output: Path = CORE) -> Path:
 
 def build_native(
     sources: Sequence[Path], output: Path, *, include: Sequence[Path] = (SOURCES,), extra_flags: Sequence[str] = ()
-) -> NativeBuild:
-    """Compile C files to a native program with every sanitizer that a compiler here has. Raises CoreBuildError."""
+) -> list[NativeBuild]:
+    """Compile C files with every compiler here that has sanitizers, each to `<output>-<compiler>`: one finds what another
+    lets pass. Raises CoreBuildError.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = [*NATIVE_FLAGS, *extra_flags, *(f"-I{folder.resolve()}" for folder in include)]
-    arguments += ["-o", str(output.resolve()), *(str(source.resolve()) for source in sources)]
+    arguments += map(str, (source.resolve() for source in sources))
+    builds = []
     with tempfile.TemporaryDirectory(prefix="waspgate-core-") as scratch:
-        compiler, sanitizers = _native_compiler(Path(scratch))
-        sanitize = [f"-fsanitize={','.join(sanitizers)}", "-fno-sanitize-recover=all"]
-        _compile([*compiler, *sanitize, *arguments], cwd=output.parent, scratch=scratch)
-    return NativeBuild(output, sanitizers)
+        for name, (compiler, sanitizers) in _native_compilers(Path(scratch)).items():
+            program = output.resolve().with_name(f"{output.name}-{name}")
+            sanitize = [f"-fsanitize={','.join(sanitizers)}", "-fno-sanitize-recover=all"]
+            _compile([*compiler, *sanitize, *arguments, "-o", str(program)], cwd=output.parent, scratch=scratch)
+            builds.append(NativeBuild(program, sanitizers))
+    return builds
 
 
 def digest_file(output: Path) -> Path:
@@ -111,8 +116,9 @@ def _wasm_compiler() -> list[str]:
     )
 
 
-def _native_compiler(scratch: Path) -> tuple[list[str], tuple[str, ...]]:
-    """A system compiler that links the address sanitizer, else zig, which has the one for undefined behaviour only."""
+def _native_compilers(scratch: Path) -> dict[str, tuple[list[str], tuple[str, ...]]]:
+    """By name: a system compiler that links the address sanitizer, and zig, whose check of undefined behaviour is stricter."""
+    found: dict[str, tuple[list[str], tuple[str, ...]]] = {}
     probe = scratch / "probe.c"
     probe.write_text("int main(void) { return 0; }\n")
     for name in ("clang", "gcc", "cc"):
@@ -121,11 +127,14 @@ def _native_compiler(scratch: Path) -> tuple[list[str], tuple[str, ...]]:
             continue
         command = [path, "-fsanitize=address,undefined", "-o", str(scratch / "probe"), str(probe)]
         if subprocess.run(command, capture_output=True, check=False, timeout=TIMEOUT_SECONDS).returncode == 0:
-            return [path], ("address", "undefined")
+            found[name] = [path], ("address", "undefined")
+            break
     zig = _zig()
-    if zig is None:
+    if zig is not None:
+        found["zig"] = [*zig, "-fno-sanitize-trap=undefined"], ("undefined",)
+    if not found:
         raise CoreBuildError("cannot build a native program: no clang, gcc or cc with sanitizers, no `ziglang` package")
-    return [*zig, "-fno-sanitize-trap=undefined"], ("undefined",)
+    return found
 
 
 def _zig() -> list[str] | None:

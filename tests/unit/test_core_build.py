@@ -89,8 +89,8 @@ def test_without_any_compiler_the_message_says_what_to_install(tmp_path: Path, m
 def test_a_native_build_stops_at_undefined_behaviour(tmp_path: Path) -> None:
     program = tmp_path / "overflow.c"
     program.write_text("int main(int argc, char **argv) { int x = 2147483647; x += argc; return argv[0][0] == x; }\n")
-    built = build_native([program], tmp_path / "overflow", include=())
-    assert "undefined" in built.sanitizers
-    run = subprocess.run([built.program], capture_output=True, text=True, check=False)
-    assert run.returncode != 0
-    assert "overflow" in run.stderr
+    for built in build_native([program], tmp_path / "overflow", include=()):
+        assert "undefined" in built.sanitizers
+        run = subprocess.run([built.program], capture_output=True, text=True, check=False)
+        assert run.returncode != 0
+        assert "overflow" in run.stderr

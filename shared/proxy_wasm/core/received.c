@@ -14,13 +14,13 @@ static struct {
   u32 body_type, status;
 } received;
 
-static Map *received_map(u32 type) { return received.maps[type - MAPS].present ? received.maps + type - MAPS : NULL; }
+static Map *received_map(u32 type) { return received.maps[type - MAPS].present ? &received.maps[type - MAPS] : NULL; }
 static Buffer *received_body(u32 type) { return received.body_type && received.body_type == type ? &received.body : NULL; }
 
 /* --- for Python: what the next callback is about is in `io` */
 
 EXPORT("receive_map") i32 receive_map(u32 type, u32 n) {
-  Map *m = received.maps + type - MAPS;
+  Map *m = &received.maps[type - MAPS];
   clear(m, sizeof *m);
   u8 *pairs = arena_copy(&received.arena, io.data, n);
   if (!pairs || !pairs_read(m, &received.arena, pairs, n)) return NO_ROOM;
