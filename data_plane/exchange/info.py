@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from data_plane.exchange.messages import RequestHead
     from data_plane.exchange.ports import ClientPort, Serving
 
+# By `minor_version`.
+_PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
+
 
 class DescribedExchange(Exchange):
     """`request_bytes` and `response_bytes` count bodies so far; `start_time_ns` is Unix time."""
@@ -38,7 +41,7 @@ class DescribedExchange(Exchange):
 
     @property
     def protocol(self) -> str:
-        return "HTTP/1.1" if self.head.fields.minor_version == 1 else "HTTP/1.0"
+        return _PROTOCOLS[self.head.fields.minor_version]
 
     @property
     def upstream_address(self) -> tuple[str, int] | None:

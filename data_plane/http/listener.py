@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from data_plane.config.snapshot import Route, Snapshot, Timeouts
 from data_plane.http.downstream import ClientConnection
@@ -42,6 +42,20 @@ class _NothingYet:
 NOTHING_YET = Snapshot(0, _NothingYet(), {})
 
 
+class Client(Protocol):
+    """A client's connection, whatever it speaks: what the gateway asks of it."""
+
+    @property
+    def busy(self) -> int:
+        """Exchanges that have not ended."""
+
+    def sweep(self, idle_sweeps: int, held_sweeps: int) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class Gateway:
     """The exchange's `Serving`, and the register of clients."""
 
@@ -69,7 +83,7 @@ class Gateway:
         self.outbox = Outbox(loop)
         self.pool = Pool(loop, self.outbox)
         self.counters = Counters()
-        self.clients: set[ClientConnection] = set()
+        self.clients: set[Client] = set()
         self.limit = connection_limit()
         self._connection_ids = count(1)
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -84,7 +98,7 @@ class Gateway:
             return None
         return self.snapshot.router.match(request.method, request.fields.host, request.path)
 
-    def admit(self, client: ClientConnection) -> int:
+    def admit(self, client: Client) -> int:
         """The connection's id, or 0 when there are too many."""
         if len(self.clients) >= self.limit:
             return 0
@@ -96,7 +110,7 @@ class Gateway:
         """For a connection of another kind."""
         return next(self._connection_ids)
 
-    def dismiss(self, client: ClientConnection) -> None:
+    def dismiss(self, client: Client) -> None:
         self.clients.discard(client)
         if self.draining:
             self.note_end()
@@ -158,6 +172,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    gateway: Gateway, listener: socket.socket, connection: Callable[[Gateway], ClientConnection] = ClientConnection
+    gateway: Gateway, listener: socket.socket, connection: Callable[[Gateway], asyncio.Protocol] = ClientConnection
 ) -> asyncio.Server:
     return await gateway.loop.create_server(lambda: connection(gateway), sock=listener, backlog=BACKLOG)

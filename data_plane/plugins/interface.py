@@ -80,7 +80,7 @@ class StreamInfo(Protocol):
 
     @property
     def protocol(self) -> str:
-        """(request.protocol) `HTTP/1.0` or `HTTP/1.1`, as the client speaks it."""
+        """(request.protocol) `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`, as the client speaks it."""
 
     @property
     def upstream_address(self) -> tuple[str, int] | None: ...
