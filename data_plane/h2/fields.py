@@ -1,0 +1,153 @@
+"""The heads of HTTP/2 as those of HTTP/1, which the rest of the gateway reads and writes, and back.
+
+The law: a field block becomes a head only if it has one reading by RFC 9113 section 8: its pseudo-fields first and once each,
+names in lower case, no field of a connection, nothing that could end a line; and llhttp, which sees all heads that the gateway
+reads, must take it. What leaves is in lower case and has no field that
+concerns one hop, whatever was in the head.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from hpack import NeverIndexedHeaderTuple
+from httptools import HttpParserError, HttpRequestParser
+
+from data_plane.http.authority import AuthorityError, same_authority
+from data_plane.http.head import HeadError
+from data_plane.http.limits import FIELDS, REQUEST_HEAD_BYTES
+
+Field = tuple[bytes, bytes]
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+# Neither begins nor ends with a blank (RFC 9113 8.2.1), and has no control character.
+_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_METHOD = re.compile(rb"[A-Z-]+")
+_PATH = re.compile(rb"(?:/[!-~]*|\*)")
+_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
+_SCHEMES = frozenset({b"http", b"https"})
+# RFC 9113 8.2.2: a message that has one of them is malformed.
+_OF_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_NOT_IN_TRAILERS = _OF_CONNECTION | {b"content-length", b"host", b"te", b"trailer", b"content-encoding", b"content-type"}
+_SPECIAL = frozenset({b"host", b"te", b"cookie", b"content-length"})
+# Browsers send each cookie as a field of its own (RFC 9113 8.2.3).
+_MOST_CRUMBS = 100
+# Never in a shared table, which could be guessed at (RFC 7541 7.1.3).
+_SECRET = frozenset({b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"})
+
+
+class _Silent:
+    """llhttp only says whether the head is one."""
+
+
+def request_head(fields: Iterable[Field], eos: bool) -> bytes:
+    """The head of HTTP/1 that says the same, up to and with the last field's CR LF; raises HeadError.
+
+    A body without a length is framed as chunks there; `eos` says that none follows.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    special: dict[bytes, list[bytes]] = {}
+    lines: list[bytes] = []
+    size = 0
+    for name, value in fields:
+        size += len(name) + len(value) + 4
+        if name[:1] == b":":
+            if lines or special or name in pseudo or name not in _PSEUDO or not value:
+                raise HeadError("bad_request")
+            pseudo[name] = value
+        elif _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name in _OF_CONNECTION:
+            raise HeadError("bad_request")
+        elif name in _SPECIAL:
+            special.setdefault(name, []).append(value)
+        else:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if size > REQUEST_HEAD_BYTES or len(lines) > FIELDS:
+        raise HeadError("head_too_large")
+    head = _start(pseudo, special.pop(b"host", [])) + b"".join(lines)
+    if special:
+        head += _special_lines(special)
+    if not eos and b"content-length" not in special:
+        head += b"transfer-encoding: chunked\r\n"
+    try:
+        HttpRequestParser(_Silent()).feed_data(head + b"\r\n")
+    except HttpParserError as error:
+        raise HeadError("bad_request") from error
+    return head
+
+
+def _special_lines(special: dict[bytes, list[bytes]]) -> bytes:
+    """Those that are joined, repeated or left out."""
+    if any(value.lower() != b"trailers" for value in special.get(b"te", ())):
+        raise HeadError("bad_request")
+    crumbs = special.get(b"cookie", ())
+    if len(crumbs) > _MOST_CRUMBS:
+        raise HeadError("head_too_large")
+    lines = [b"content-length: %b\r\n" % value for value in special.get(b"content-length", ())]
+    if crumbs:
+        lines.append(b"cookie: %b\r\n" % b"; ".join(crumbs))
+    return b"".join(lines)
+
+
+def _start(pseudo: dict[bytes, bytes], hosts: list[bytes]) -> bytes:
+    """The request line, and the Host line that the authority makes."""
+    method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    if method == b"CONNECT":
+        raise HeadError("method_refused")
+    if _METHOD.fullmatch(method) is None or pseudo.get(b":scheme") not in _SCHEMES:
+        raise HeadError("bad_request")
+    if _PATH.fullmatch(path) is None or (path == b"*") is not (path == b"*" and method == b"OPTIONS"):
+        raise HeadError("bad_target")
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, path, _authority(pseudo.get(b":authority"), hosts))
+
+
+def _authority(named: bytes | None, hosts: list[bytes]) -> bytes:
+    """RFC 9113 8.3.1: what both say must be the same."""
+    if len(hosts) > 1 or not (named or hosts):
+        raise HeadError("bad_host")
+    authority = named or hosts[0]
+    # Here, because it is written into a line of its own.
+    if _VALUE.fullmatch(authority) is None:
+        raise HeadError("bad_host")
+    if named and hosts and named != hosts[0]:
+        try:
+            same = same_authority(named, hosts[0])
+        except AuthorityError as error:
+            raise HeadError("bad_host") from error
+        if not same:
+            raise HeadError("bad_host")
+    return authority
+
+
+def trailer_lines(fields: Iterable[Field]) -> bytes:
+    """The field lines of trailers, without those that no trailer may be (RFC 9110 6.5.1); raises HeadError."""
+    lines = []
+    for name, value in fields:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise HeadError("bad_request")
+        if name not in _NOT_IN_TRAILERS:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if len(lines) > FIELDS:
+        raise HeadError("head_too_large")
+    return b"".join(lines)
+
+
+def response_fields(head: bytes) -> list[Field]:
+    """Of a response's head, with or without its empty line."""
+    start, _, lines = head.partition(b"\r\n")
+    return [(b":status", start[9:12]), *line_fields(lines, _OF_CONNECTION)]
+
+
+def trailer_fields(lines: bytes) -> list[Field]:
+    return line_fields(lines, _NOT_IN_TRAILERS)
+
+
+def line_fields(lines: bytes, without: frozenset[bytes]) -> list[Field]:
+    fields: list[Field] = []
+    for line in lines.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name and name not in without:
+            field = (name, value.strip(b" \t"))
+            fields.append(NeverIndexedHeaderTuple(*field) if name in _SECRET else field)
+    return fields
