@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from data_plane.config.snapshot import Route
     from data_plane.exchange.messages import RequestHead
     from data_plane.exchange.ports import ClientPort, Serving
+    from shared.proxy_wasm.tls_properties import TlsFacts
 
 # By `minor_version`.
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
@@ -38,6 +39,10 @@ class DescribedExchange(Exchange):
     @property
     def connection_id(self) -> int:
         return self.client.connection_id
+
+    @property
+    def tls(self) -> TlsFacts | None:
+        return self.client.tls
 
     @property
     def protocol(self) -> str:

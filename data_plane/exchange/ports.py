@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from data_plane.exchange.sending import Sending
     from data_plane.observe.counters import Counters
     from data_plane.plugins.interface import PluginRuntime
+    from shared.proxy_wasm.tls_properties import TlsFacts
 
 
 class ClientPort(Protocol):
@@ -21,6 +22,7 @@ class ClientPort(Protocol):
     client_address: tuple[str, int]
     local_address: tuple[str, int]
     connection_id: int
+    tls: TlsFacts | None
 
     def send(self, data: bytes) -> None: ...
 

@@ -17,7 +17,7 @@ from data_plane.exchange.messages import RequestHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
 from data_plane.http import limits
-from data_plane.http.forwarded import Forwarding
+from data_plane.http.forwarded import forwarding_for
 from data_plane.http.outbox import TOGETHER
 from data_plane.http.reading import CHUNKS, CLOSED, HEAD, LENGTH, LINGER, WAIT, RequestReader
 from data_plane.http.timers import Deadline
@@ -25,6 +25,7 @@ from data_plane.http.timers import Deadline
 if TYPE_CHECKING:
     from data_plane.exchange.exchange import Exchange
     from data_plane.http.listener import Gateway
+    from shared.proxy_wasm.tls_properties import TlsFacts
 
 
 # How long a client that reads again may take for what is due next.
@@ -54,6 +55,7 @@ class ClientConnection(RequestReader):
         "client_address",
         "connection_id",
         "local_address",
+        "tls",
     )
 
     def __init__(self, gateway: Gateway) -> None:
@@ -72,6 +74,7 @@ class ClientConnection(RequestReader):
         self.connection_id = 0
         self.client_address = ("", 0)
         self.local_address = ("", 0)
+        self.tls: TlsFacts | None = None
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.client_address} requests={self._requests} state={self._state}>"
@@ -85,7 +88,8 @@ class ClientConnection(RequestReader):
         local = transport.get_extra_info("sockname") or ("", 0)
         self.client_address = (peer[0], peer[1])
         self.local_address = (local[0], local[1])
-        self._forwarded = Forwarding(peer[0], local[1]).lines
+        self.tls = transport.get_extra_info("tls")
+        self._forwarded = forwarding_for(self, "https" if self.tls else "http", self._gateway.trust).lines
         self._deadline.set(limits.HEAD_SECONDS)
         self.connection_id = self._gateway.admit(self)
         if not self.connection_id:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from data_plane.exchange.framing import CHUNKED_LINE, length_line
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.http.authority import AuthorityError, host_of, same_authority
+from data_plane.http.forwarded import NOTHING, Received
 from data_plane.http.limits import FIELDS, RESPONSE_FIELDS, TARGET_BYTES
 from data_plane.http.path import PathError, normalise
 
@@ -59,8 +60,8 @@ _STATUS_LINES = {b"HTTP/1.1 %d " % status: status for status in range(100, 1000)
 LENGTH_DIGITS = 19
 
 
-# What a gateway adds to a request with this authority and this X-Forwarded-For.
-ForwardedLines = Callable[[bytes, bytes], bytes]
+# What a gateway adds to a request with this authority and these fields of its own names.
+ForwardedLines = Callable[[bytes, Received], bytes]
 
 # Stands for the field lines of no request.
 NO_FIELDS = RequestFields(b"", 1, b"", b"", b"")
@@ -74,7 +75,7 @@ class HeadError(ValueError):
         self.kind = kind
 
 
-def _nothing_forwarded(authority: bytes, received_for: bytes) -> bytes:
+def _nothing_forwarded(authority: bytes, received: Received) -> bytes:
     return b""
 
 
@@ -102,7 +103,7 @@ def _plain_fields(raw: bytes, forwarded: ForwardedLines) -> RequestFields:
         return _fields(raw, b"", 1, forwarded)
     # Nothing is to be taken out.
     authority = host[1]
-    return RequestFields(raw, 1, authority, _host(authority), raw + forwarded(authority, b""))
+    return RequestFields(raw, 1, authority, _host(authority), raw + forwarded(authority, NOTHING))
 
 
 def _parse_in_full(head: bytes, forwarded: ForwardedLines) -> RequestHead:
@@ -138,8 +139,7 @@ def _fields(raw: bytes, named: bytes, minor: int, forwarded: ForwardedLines) -> 
     if connection is not None:
         keep_alive, lines = _connection(connection, minor, lines)
     host_line = b"\r\nHost: " + authority if authority else b""
-    forwarded_for = b", ".join(value for value in special.get(b"x-forwarded-for", ()) if value)
-    lines = b"".join((host_line, lines, forwarded(authority, forwarded_for)))
+    lines = b"".join((host_line, lines, forwarded(authority, special)))
     fields = RequestFields(b"" if named or minor == 0 else raw, minor, authority, _host(authority) if authority else b"", lines)
     fields.keep_alive = keep_alive
     if special:

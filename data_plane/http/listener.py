@@ -20,6 +20,7 @@ from data_plane.http.head import HeadError, parse_request
 from data_plane.http.limits import CONNECTIONS, HELD_SECONDS, KEEPALIVE_SECONDS, RESERVED_FILES
 from data_plane.http.outbox import Outbox
 from data_plane.http.pool import Pool
+from data_plane.http.trust import NOBODY, Trust
 from data_plane.observe.counters import Counters
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ class Gateway:
         "pool",
         "runtime",
         "snapshot",
+        "trust",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, runtime: PluginRuntime) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, runtime: PluginRuntime, trust: Trust = NOBODY) -> None:
         self.loop = loop
         self.runtime = runtime
+        self.trust = trust
         self.snapshot = NOTHING_YET
         self.draining = False
         self._drained = asyncio.Event()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from shared.proxy_wasm.pairs import Pairs
+from shared.proxy_wasm.tls_properties import TLS_PROPERTIES
 
 _INTEGER = struct.Struct("<q")
 
@@ -82,6 +83,7 @@ def _text(value: object) -> bytes:
 _LISTENER_DIRECTION = 0
 
 STREAM_PROPERTIES: dict[tuple[bytes, ...], Callable[[StreamFacts], bytes | None]] = {
+    **TLS_PROPERTIES,
     (b"request", b"protocol"): lambda facts: facts.protocol.encode() or None,
     (b"request", b"time"): lambda facts: _integer(facts.start_time_ns),
     (b"request", b"size"): lambda facts: _integer(facts.request_bytes),
@@ -93,9 +95,6 @@ STREAM_PROPERTIES: dict[tuple[bytes, ...], Callable[[StreamFacts], bytes | None]
     (b"destination", b"port"): lambda facts: _integer(facts.local_address[1]),
     (b"connection", b"id"): lambda facts: _integer(facts.connection_id),
     (b"connection_id",): lambda facts: _integer(facts.connection_id),
-    (b"connection", b"mtls"): lambda _: b"\0",
-    # Only a listener that looks into the ClientHello knows it.
-    (b"connection", b"requested_server_name"): lambda facts: getattr(facts, "requested_server_name", b"") or None,
     (b"upstream", b"address"): _upstream_address,
     (b"upstream", b"port"): _upstream_port,
     (b"upstream", b"request_attempt_count"): _known("attempts", _integer),

@@ -12,6 +12,7 @@ from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.sending import Sending
 from data_plane.observe.counters import Counters
 from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, PluginStream, StreamInfo
+from shared.proxy_wasm.tls_properties import TlsFacts
 
 TIMEOUTS = Timeouts(connect=1, send=2, read=3)
 PLUGIN = WasmPlugin("test", 1, "0" * 64)
@@ -72,6 +73,7 @@ class Pool:
 
 class Client:
     client_address = ("10.0.0.1", 1234)
+    tls: TlsFacts | None = None
     local_address = ("10.0.0.2", 80)
     connection_id = 7
 
