@@ -33,6 +33,7 @@ TABLES: Final = (
     "data",
     "data_size",
     "gateway",
+    "health",
     "items",
     "metrics",
     "names",
@@ -53,6 +54,7 @@ class Tables:
         "data",
         "data_size",
         "gateway",
+        "health",
         "items",
         "metrics",
         "names",
@@ -80,6 +82,7 @@ class Tables:
         self.ready = table("ready")  # worker, owner, queue -> events to deliver
         self.metrics = table("metrics")  # worker, kind, name's digest -> numbers, name
         self.gateway = table("gateway")  # the same, of the gateway's own numbers
+        self.health = table("health")  # upstream, address, port, name -> what health checks found
         self.reports = table("reports")  # worker -> what it says of itself
 
     def all(self) -> list[lmdb._Database]:

@@ -18,6 +18,7 @@ import lmdb
 from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.state.census import bury, settle
 from shared.proxy_wasm.state.environment import MAP_SIZE, Environment
+from shared.proxy_wasm.state.health import HealthTable
 from shared.proxy_wasm.state.keys import U64
 from shared.proxy_wasm.state.metric_table import Metric, collect
 from shared.proxy_wasm.state.metrics import PluginMetrics, WorkerMetrics
@@ -35,7 +36,7 @@ StateReadError = lmdb.Error
 class HostState:
     """Raises HostStateError when the directory cannot be used."""
 
-    __slots__ = ("data", "environment", "gateway", "metrics", "queues", "worker")
+    __slots__ = ("data", "environment", "gateway", "health", "metrics", "queues", "worker")
 
     def __init__(self, directory: Path, map_size: int = MAP_SIZE) -> None:
         self.environment = Environment(directory, map_size)
@@ -46,6 +47,7 @@ class HostState:
             raise
         self.data = SharedData(self.environment)
         self.queues = SharedQueues(self.environment, self.worker)
+        self.health = HealthTable(self.environment, self.worker)
         self.metrics = WorkerMetrics(self.environment, self.worker)
         self.gateway = WorkerMetrics(self.environment, self.worker, self.environment.tables.gateway)
         bury(self.environment, self.worker)

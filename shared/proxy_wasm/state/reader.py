@@ -12,6 +12,7 @@ import lmdb
 
 from shared.proxy_wasm.state.directory import LMDB_FILES, HostStateError, knock, pipe_path
 from shared.proxy_wasm.state.environment import MAP_SIZE, Environment
+from shared.proxy_wasm.state.health import read_rows
 from shared.proxy_wasm.state.keys import U64, rows
 from shared.proxy_wasm.state.metric_table import Metric, collect
 
@@ -57,6 +58,13 @@ class StateReader:
         except lmdb.Error as error:
             raise HostStateError(f"{self._directory}: cannot be read: {error}") from error
         return [report for key, report in found if knock(pipe_path(self._directory, U64.unpack(key)[0]))]
+
+    def health(self) -> dict[bytes, bytes]:
+        """The verdicts on nodes of upstreams, as their watchers wrote them."""
+        try:
+            return read_rows(self._environment)
+        except lmdb.Error as error:
+            raise HostStateError(f"{self._directory}: cannot be read: {error}") from error
 
     def bytes_used(self) -> tuple[int, int]:
         """What the state takes, and what it may."""
