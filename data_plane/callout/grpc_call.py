@@ -30,9 +30,9 @@ from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.failures import VmFailed
 
 if TYPE_CHECKING:
-    from data_plane.callout.h2_connection import UpstreamH2Connection
-    from data_plane.callout.h2_pool import H2Pool
     from data_plane.config.snapshot import Node, Upstream
+    from data_plane.h2.pool import H2Pool
+    from data_plane.h2.upstream import UpstreamH2Connection
     from shared.proxy_wasm.callouts import PendingCall
     from shared.proxy_wasm.pairs import Pairs
 
@@ -172,6 +172,12 @@ class GrpcCall:
             self.h2_trailers(fields)
         elif not self._unary:
             self._tell(lambda: self._call.initial_metadata(fields))
+
+    def h2_interim(self, fields: Pairs) -> None:
+        """Plugins are told final responses."""
+
+    def h2_taken(self) -> None:
+        """What waits is bounded by refusing more."""
 
     def h2_data(self, data: bytes) -> None:
         self._deframer.feed(data)

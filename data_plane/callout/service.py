@@ -15,7 +15,6 @@ import structlog
 from data_plane.callout.grpc_call import GrpcCall
 from data_plane.callout.grpc_message import BadGrpcCall, request_fields
 from data_plane.callout.grpc_service import GrpcService, NotAGrpcService, parse_grpc_service
-from data_plane.callout.h2_pool import H2Pool
 from data_plane.callout.http_call import HttpCall
 from data_plane.callout.http_message import Asked, BadCall, compose, read_fields
 from data_plane.callout.target import Target, TargetError, find_target
@@ -23,6 +22,7 @@ from data_plane.callout.tls import TlsContext, TlsPool, client_context
 from data_plane.callout.waiting import watch
 from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
 from data_plane.exchange.ports import PoolPort, Serving
+from data_plane.h2.pool import H2Pool
 from data_plane.observe.counters import Counters
 from data_plane.plugins.interface import PluginRuntime
 from shared.proxy_wasm.abi import Status

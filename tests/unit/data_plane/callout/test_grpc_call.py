@@ -9,9 +9,9 @@ import pytest
 
 from data_plane.callout.grpc_call import GrpcCall
 from data_plane.callout.grpc_message import frame
-from data_plane.callout.h2_connection import UpstreamH2Connection
-from data_plane.callout.h2_pool import H2Pool, H2Waiter
 from data_plane.config.snapshot import Node, Upstream
+from data_plane.h2.pool import H2Pool, H2Waiter
+from data_plane.h2.upstream import UpstreamH2Connection
 from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.callouts import PendingCall
 from shared.proxy_wasm.failures import VmFailed

@@ -1,4 +1,4 @@
-"""The HTTP/2 connections of one worker to the upstreams of gRPC calls.
+"""The HTTP/2 connections of one worker to the upstreams of gRPC.
 
 The law: calls to one node share a connection as long as it takes more streams; those that come while it is being opened wait
 for it. Over TLS a server that does not choose `h2` is refused.
@@ -10,9 +10,9 @@ import asyncio
 import ssl
 from typing import Protocol
 
-from data_plane.callout.h2_connection import UpstreamH2Connection
 from data_plane.callout.tls import TlsContext, server_name_of
 from data_plane.config.snapshot import Node
+from data_plane.h2.upstream import UpstreamH2Connection
 
 
 class H2Waiter(Protocol):

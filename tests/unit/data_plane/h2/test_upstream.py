@@ -13,7 +13,8 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 
-from data_plane.callout.h2_connection import IDLE_SECONDS, UNREAD_BYTES, UpstreamH2Connection
+from data_plane.h2.limits import UNREAD_BYTES
+from data_plane.h2.upstream import IDLE_SECONDS, UpstreamH2Connection
 from shared.proxy_wasm.pairs import Pairs
 from tests.support.chain import ManualLoop
 
@@ -46,6 +47,9 @@ class Wire:
     def get_write_buffer_size(self) -> int:
         return self.unread
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def write(self, data: bytes) -> None:
         if self.stuck:
             self.unread += len(data)
@@ -55,14 +59,19 @@ class Wire:
     def close(self) -> None:
         self.closed = True
 
+    abort = close
+
     def reply(self) -> None:
         """What the server has to say goes out."""
+        self.loop.advance()
         self.conn.data_received(self.server.data_to_send())
 
     def took(self, kind: type[Event]) -> list[Event]:
+        self.loop.advance()
         return [event for event in self.events if isinstance(event, kind)]
 
     def data(self) -> bytes:
+        self.loop.advance()
         return b"".join(event.data or b"" for event in self.events if isinstance(event, DataReceived))
 
 
@@ -73,6 +82,11 @@ class Listener:
 
     def h2_headers(self, fields: Pairs, eos: bool) -> None:
         self.said.append(f"headers {dict(fields)[b':status'].decode()}{' eos' if eos else ''}")
+
+    def h2_interim(self, fields: Pairs) -> None:
+        self.said.append(f"interim {dict(fields)[b':status'].decode()}")
+
+    def h2_taken(self) -> None: ...
 
     def h2_data(self, data: bytes) -> None:
         self.said.append(f"data {len(data)}")
@@ -95,7 +109,9 @@ def wire() -> Wire:
 
 def opened(wire: Wire) -> tuple[Listener, int]:
     listener = Listener()
-    return listener, wire.conn.open(listener, FIELDS)
+    stream = wire.conn.open(listener, FIELDS)
+    wire.loop.advance()
+    return listener, stream
 
 
 def test_a_stream_both_ways(wire: Wire) -> None:
@@ -198,6 +214,8 @@ def test_a_stream_that_the_peer_resets(wire: Wire, code: ErrorCodes, told: str) 
 
 def test_a_peer_that_goes_away_ends_what_it_began(wire: Wire) -> None:
     (first, one), (second, _) = opened(wire), opened(wire)
+    wire.conn.send(one, b"", True)
+    wire.loop.advance()
     wire.server.close_connection(ErrorCodes.NO_ERROR, last_stream_id=one)
     going = wire.server.data_to_send()
     wire.conn.data_received(going)
@@ -245,9 +263,17 @@ def test_a_peer_that_asks_without_reading_is_left(wire: Wire) -> None:
     listener, _ = opened(wire)
     wire.stuck = True
     for _ in range(UNREAD_BYTES // 17 + 100):
+        wire.loop.advance(0.1)
         wire.conn.data_received(b"\0\0\x08\6\0\0\0\0\0pingpong")
     assert listener.said == ["lost upstream_send_timeout"]
     assert wire.unread < UNREAD_BYTES + 100
+
+
+def test_a_peer_that_asks_without_end_is_left(wire: Wire) -> None:
+    listener, _ = opened(wire)
+    for _ in range(300):
+        wire.conn.data_received(b"\0\0\x08\6\0\0\0\0\0pingpong")
+    assert listener.said == ["lost upstream_bad_response"]
 
 
 def test_an_idle_connection_is_closed_after_a_while_and_a_busy_one_is_not(wire: Wire) -> None:

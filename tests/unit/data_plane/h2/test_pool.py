@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from data_plane.callout.h2_connection import UpstreamH2Connection
-from data_plane.callout.h2_pool import H2Pool
 from data_plane.config.snapshot import Node
+from data_plane.h2.pool import H2Pool
+from data_plane.h2.upstream import UpstreamH2Connection
 from tests.support.gateway import HOST, node
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -30,6 +30,8 @@ class Waiter:
 
     # StreamListener
     def h2_lost(self, kind: str, unprocessed: bool) -> None: ...
+
+    def h2_taken(self) -> None: ...
 
 
 @asynccontextmanager
