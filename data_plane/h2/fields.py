@@ -14,9 +14,12 @@ from collections.abc import Iterable
 from hpack import NeverIndexedHeaderTuple
 from httptools import HttpParserError, HttpRequestParser
 
+from data_plane.exchange.framing import CHUNKED_LINE, length_line
+from data_plane.exchange.messages import CHUNKED, ResponseHead
+from data_plane.exchange.replies import REASONS
 from data_plane.http.authority import AuthorityError, same_authority
-from data_plane.http.head import HeadError
-from data_plane.http.limits import FIELDS, REQUEST_HEAD_BYTES
+from data_plane.http.head import LENGTH_DIGITS, HeadError
+from data_plane.http.limits import FIELDS, REQUEST_HEAD_BYTES, RESPONSE_FIELDS
 
 Field = tuple[bytes, bytes]
 
@@ -25,11 +28,13 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _METHOD = re.compile(rb"[A-Z-]+")
 _PATH = re.compile(rb"(?:/[!-~]*|\*)")
+_STATUS = re.compile(rb"[1-9][0-9]{2}")
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
 _SCHEMES = frozenset({b"http", b"https"})
 # RFC 9113 8.2.2: a message that has one of them is malformed.
 _OF_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _NOT_IN_TRAILERS = _OF_CONNECTION | {b"content-length", b"host", b"te", b"trailer", b"content-encoding", b"content-type"}
+_NOTHING: frozenset[bytes] = frozenset()
 _SPECIAL = frozenset({b"host", b"te", b"cookie", b"content-length"})
 # Browsers send each cookie as a field of its own (RFC 9113 8.2.3).
 _MOST_CRUMBS = 100
@@ -136,6 +141,50 @@ def response_fields(head: bytes) -> list[Field]:
     """Of a response's head, with or without its empty line."""
     start, _, lines = head.partition(b"\r\n")
     return [(b":status", start[9:12]), *line_fields(lines, _OF_CONNECTION)]
+
+
+def request_fields(head: bytes, scheme: bytes) -> tuple[list[Field], int]:
+    """Of the head of a request that this gateway sends, without its empty line, and the length of its body, CHUNKED or 0."""
+    start, _, lines = head.partition(b"\r\n")
+    method, target, _ = start.split(b" ")
+    fields: list[Field] = [(b":method", method), (b":scheme", scheme), (b":path", target)]
+    length = 0
+    rest: list[Field] = []
+    for field in line_fields(lines, _NOTHING):
+        name, value = field
+        if name == b"host":
+            fields.append((b":authority", value))
+        elif name == b"transfer-encoding":
+            length = CHUNKED
+        elif name not in _OF_CONNECTION:
+            if name == b"content-length":
+                length = int(value)
+            rest.append(field)
+    return [*fields, *rest, (b"te", b"trailers")], length
+
+
+def response_head(fields: Iterable[Field]) -> ResponseHead:
+    """Of what an upstream answers; raises HeadError."""
+    status = b""
+    length = CHUNKED
+    lines: list[bytes] = []
+    for name, value in fields:
+        if name == b":status" and not status and not lines and _STATUS.fullmatch(value) is not None:
+            status = value
+        elif _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name in _OF_CONNECTION:
+            raise HeadError("upstream_bad_response")
+        elif name != b"content-length":
+            lines.append(b"%b: %b\r\n" % (name, value))
+        elif length != CHUNKED or not value.isdigit() or len(value) > LENGTH_DIGITS:
+            raise HeadError("upstream_bad_response")
+        else:
+            length = int(value)
+    if not status or len(lines) > RESPONSE_FIELDS:
+        raise HeadError("upstream_bad_response")
+    number = int(status)
+    start = b"HTTP/1.1 %b %b\r\n" % (status, REASONS.get(number, "").encode())
+    framing = CHUNKED_LINE if length == CHUNKED else length_line(length)
+    return ResponseHead(number, start + b"".join(lines), length, framing, True)
 
 
 def trailer_fields(lines: bytes) -> list[Field]:

@@ -25,7 +25,7 @@ class H2Pool:
     """`context` None: in the clear, the peer being known to speak HTTP/2 (RFC 9113 3.3)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: TlsContext | None) -> None:
-        self._loop = loop
+        self.loop = loop
         self._context = context
         self._open: dict[bytes, list[UpstreamH2Connection]] = {}
         self._waiting: dict[bytes, list[H2Waiter]] = {}
@@ -46,7 +46,7 @@ class H2Pool:
         self._connect(node, seconds)
 
     def _connect(self, node: Node, seconds: float) -> None:
-        task = self._loop.create_task(self._connected(node, seconds))
+        task = self.loop.create_task(self._connected(node, seconds))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -80,8 +80,8 @@ class H2Pool:
         """None when the server does not speak HTTP/2."""
         key = node.authority
         context: ssl.SSLContext | None = None if self._context is None else await self._context.get()
-        transport, conn = await self._loop.create_connection(
-            lambda: UpstreamH2Connection(self._loop, lambda closed: self._forget(key, closed)),
+        transport, conn = await self.loop.create_connection(
+            lambda: UpstreamH2Connection(self.loop, lambda closed: self._forget(key, closed)),
             node.host,
             node.port,
             ssl=context,
