@@ -25,7 +25,7 @@ from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
 from shared.schema.stream_route import StreamRouteSpec
-from shared.schema.upstream import UpstreamSpec
+from shared.schema.upstream import HTTP_SCHEMES, UpstreamSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def compile_route(
     else:
         bindings += bind(owner, confs, surroundings.plugins, before.bindings if before else ())
         upstream = choose_upstream()
-        if isinstance(upstream, Upstream) and upstream.scheme != "http":
+        if isinstance(upstream, Upstream) and upstream.scheme not in HTTP_SCHEMES:
             upstream = "upstream_not_http"
     served = upstream if isinstance(upstream, Upstream) else None
     route = Route(

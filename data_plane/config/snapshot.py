@@ -17,7 +17,7 @@ PassHost = Literal["pass", "node", "rewrite"]
 FailurePolicy = Literal["fail_closed", "fail_open", "fail_reload"]
 Phase = Literal["rewrite", "access"]
 Dialect = Literal["proxy-wasm", "apisix"]
-Scheme = Literal["http", "tcp", "tls"]
+Scheme = Literal["http", "grpc", "grpcs", "tcp", "tls"]
 
 # nginx's proxy_timeout for streams: sessions of databases and queues are idle for minutes.
 STREAM_IDLE_SECONDS = 600.0

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from data_plane.h2.upstreams import SCHEMES, H2Upstreams
 from data_plane.http.outbox import Outbox
 from data_plane.http.upstream import UpstreamConnection
 
@@ -62,11 +63,12 @@ class NodePool:
 class Pool:
     """All nodes of a worker. A node's figures are those of the upstream that last opened a connection to it."""
 
-    __slots__ = ("_loop", "_nodes", "_outbox", "_sweeper", "_tasks")
+    __slots__ = ("_h2", "_loop", "_nodes", "_outbox", "_sweeper", "_tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._loop = loop
         self._outbox = outbox
+        self._h2 = H2Upstreams(loop)
         self._nodes: dict[bytes, NodePool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -93,6 +95,9 @@ class Pool:
         return None
 
     def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
+        if upstream.scheme in SCHEMES:
+            self._h2.connect(node, upstream, timeouts, exchange)
+            return
         pool = self._nodes.get(node.authority)
         if pool is None:
             pool = self._nodes[node.authority] = NodePool(node, upstream.keepalive_pool, self._loop.time(), self._outbox)
@@ -141,3 +146,4 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for pool in self._nodes.values():
             pool.close()
+        await self._h2.close()

@@ -26,7 +26,7 @@ from shared.schema.common import (
     UniqueArray,
 )
 from shared.schema.hosts import HostPattern
-from shared.schema.upstream import UpstreamSpec
+from shared.schema.upstream import HTTP_SCHEMES, UpstreamSpec
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"]
 
@@ -81,7 +81,7 @@ class RouteSpec(Described):
             raise _refuse(
                 'object matches none of the required: ["plugins"] or ["upstream"] or ["upstream_id"] or ["service_id"]'
             )
-        if self.upstream is not None and self.upstream.scheme != "http":
+        if self.upstream is not None and self.upstream.scheme not in HTTP_SCHEMES:
             raise _refuse(f'property "upstream" validation failed: scheme {self.upstream.scheme} is for stream_routes only')
         return self
 

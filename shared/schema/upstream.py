@@ -14,7 +14,9 @@ from shared.schema.common import MAX_INT, MAX_SECONDS, Array, Described, Maybe, 
 from shared.schema.hosts import Address, Host, split_address
 
 # Schemes of streams have none.
-DEFAULT_PORTS = {"http": 80}
+DEFAULT_PORTS = {"http": 80, "grpc": 80}
+# Those that routes may have.
+HTTP_SCHEMES = frozenset({"http", "grpc"})
 
 Weight = Annotated[int, Field(ge=0, le=MAX_INT)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -68,7 +70,7 @@ Nodes = Annotated[
 class UpstreamSpec(Described):
     nodes: Nodes
     type: Annotated[Literal["roundrobin"], later("chash", "least_conn", "ewma")] = "roundrobin"
-    scheme: Annotated[Literal["http", "tcp", "tls"], later("https", "grpc", "grpcs", "udp", "kafka")] = "http"
+    scheme: Annotated[Literal["http", "grpc", "tcp", "tls"], later("https", "grpcs", "udp", "kafka")] = "http"
     pass_host: Literal["pass", "node", "rewrite"] = "pass"
     upstream_host: Maybe[Address] = None
     timeout: Maybe[TimeoutSpec] = None
