@@ -38,6 +38,8 @@ class TlsContext:
         self._make = make
         self._context: ssl.SSLContext | None = None
 
+    server_name = staticmethod(server_name_of)
+
     async def get(self) -> ssl.SSLContext:
         if self._context is None:
             self._context = await asyncio.to_thread(self._make)

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from typing import Protocol
 
-from data_plane.callout.tls import TlsContext, server_name_of
 from data_plane.config.snapshot import Node
 from data_plane.h2.upstream import UpstreamH2Connection
 
@@ -21,12 +20,22 @@ class H2Waiter(Protocol):
     def h2_failed(self, kind: str) -> None: ...
 
 
-class H2Pool:
-    """`context` None: in the clear, the peer being known to speak HTTP/2 (RFC 9113 3.3)."""
+class Security(Protocol):
+    """How connections are secured."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: TlsContext | None) -> None:
+    async def get(self) -> ssl.SSLContext:
+        """A client's context that offers `h2`."""
+
+    def server_name(self, node: Node) -> str:
+        """Whom its certificate must name."""
+
+
+class H2Pool:
+    """`security` None: in the clear, the peer being known to speak HTTP/2 (RFC 9113 3.3)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, security: Security | None) -> None:
         self.loop = loop
-        self._context = context
+        self._security = security
         self._open: dict[bytes, list[UpstreamH2Connection]] = {}
         self._waiting: dict[bytes, list[H2Waiter]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,13 +88,14 @@ class H2Pool:
     async def _new(self, node: Node) -> UpstreamH2Connection | None:
         """None when the server does not speak HTTP/2."""
         key = node.authority
-        context: ssl.SSLContext | None = None if self._context is None else await self._context.get()
+        security = self._security
+        context = None if security is None else await security.get()
         transport, conn = await self.loop.create_connection(
             lambda: UpstreamH2Connection(self.loop, lambda closed: self._forget(key, closed)),
             node.host,
             node.port,
             ssl=context,
-            server_hostname=None if context is None else server_name_of(node),
+            server_hostname=None if security is None else security.server_name(node),
         )
         if context is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
             transport.abort()
