@@ -6,8 +6,7 @@ import os
 import sys
 
 from data_plane.settings import SettingsError, load
-from data_plane.supervisor import supervise
-from data_plane.tcp.addresses import StreamListenError
+from data_plane.supervisor import ListenError, supervise
 from shared.log import configure_logging
 
 
@@ -19,13 +18,9 @@ def main() -> int:
         return 2
     configure_logging()
     try:
-        return supervise(settings)
-    except StreamListenError as error:
+        return supervise(settings, lambda: load(sys.argv[1:], os.environ))
+    except ListenError as error:
         sys.stderr.write(f"waspgate data-plane: {error}\n")
-        return 1
-    except OSError as error:
-        reason = error.strerror or str(error)
-        sys.stderr.write(f"waspgate data-plane: cannot listen on {settings.address} (--listen): {reason}\n")
         return 1
 
 

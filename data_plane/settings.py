@@ -1,16 +1,20 @@
-"""What the data plane can be told: an option beats its variable.
+"""What the data plane can be told: an option beats its variable, the variable the file, the file the default.
 
-The law: whatever is wrong with a setting is one line that names where it stands, before anything is started.
+The law: whatever is wrong with a setting is one line that names where it stands, before anything is started. The file is the
+one that `waspgate` reads, so it may say things that are for the control plane; what nobody knows is refused.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
+from shared.settings_file import SettingsFileError, as_text, read_settings
 from shared.store.url import open_store
+from shared.tuning import NAMES, READERS, Tuning
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -20,11 +24,12 @@ DEFAULT_WORKERS = "1"
 # APISIX's ports.
 DEFAULT_PROMETHEUS = "127.0.0.1:9091"
 DEFAULT_CONTROL = "127.0.0.1:9090"
-# Kubernetes gives a pod 30 s between SIGTERM and SIGKILL, `waspgate up` gives its planes 40 s.
-DEFAULT_GRACE = "30"
+DEFAULT_STATUS = "127.0.0.1:7085"
 MOST_WORKERS = 1024
 # Of these an empty text is a value: off.
-MAY_BE_EMPTY = ("prometheus", "control")
+MAY_BE_EMPTY = ("prometheus", "control", "status")
+# What the file may say to the control plane.
+OF_THE_CONTROL_PLANE = ("admin", "admin_key", "allow_private_module_sources", "registry_config")
 # Of a trace key: what it shows are other people's requests.
 LEAST_TRACE_KEY = 16
 
@@ -48,18 +53,18 @@ class StreamListen:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`grace` is how many seconds a worker gives the requests in flight when it is asked to stop. `prometheus` and `control`
-    are None where those pages are off, `trace_key` where no request can be traced."""
+    """`prometheus`, `control` and `status` are None where those pages are off, `trace_key` where no request can be traced."""
 
     store: str
     host: str
     port: int
     workers: int
-    grace: float
     streams: tuple[StreamListen, ...] = ()
     prometheus: Address | None = None
     control: Address | None = None
     trace_key: str | None = None
+    status: Address | None = None
+    tuning: Tuning = field(default_factory=Tuning)
 
     @property
     def address(self) -> str:
@@ -72,48 +77,101 @@ def shown(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Raises SettingsError; ends the process for `--help` and for options that do not exist."""
+class Sources:
+    """Where a setting may stand, in the order in which one beats the other."""
+
+    def __init__(self, options: Mapping[str, str | None], environment: Mapping[str, str]) -> None:
+        """Raises SettingsError."""
+        self._options = options
+        self._environment = environment
+        self._file, self._written = _file(options.get("config") or environment.get("WASPGATE_CONFIG"))
+        self._asked = set(OF_THE_CONTROL_PLANE)
+
+    def setting(self, name: str, default: str | None, read: Callable[[str], T]) -> T:
+        """Raises SettingsError."""
+        self._asked.add(name)
+        origin, text = self._find(name)
+        if text is None or (not text and name not in MAY_BE_EMPTY):
+            text = default
+        if text is None:
+            raise SettingsError(f"--{name} (or WASPGATE_{name.upper()}) is needed")
+        try:
+            return read(text)
+        except ValueError as error:
+            raise SettingsError(f"{origin}: {error}") from error
+
+    def _find(self, name: str) -> tuple[str, str | None]:
+        variable = f"WASPGATE_{name.upper()}"
+        given = self._options.get(name)
+        if given is not None:
+            return f"--{name.replace('_', '-')}", given
+        said = self._environment.get(variable)
+        if said or (said is not None and (name in MAY_BE_EMPTY or name not in self._written)):
+            return variable, said
+        if name in self._written:
+            return f"{self._file}: {name}", as_text(self._written[name])
+        return variable, None
+
+    def check(self) -> None:
+        """Once everything was asked for: nobody knows the rest. Raises SettingsError."""
+        unknown = sorted(self._written.keys() - self._asked)
+        if unknown:
+            raise SettingsError(f"{self._file}: {unknown[0]}: unknown setting; known are {', '.join(sorted(self._asked))}")
+
+
+def _file(path: str | None) -> tuple[str, dict[str, Any]]:
+    if not path:
+        return "", {}
+    try:
+        return path, read_settings(Path(path))
+    except SettingsFileError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_plane", description="Waspgate's data plane.")
     parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or etcd://HOST:PORT (WASPGATE_STORE)")
     parser.add_argument("--listen", metavar="HOST:PORT", help=f"default {DEFAULT_LISTEN} (WASPGATE_LISTEN)")
     parser.add_argument("--workers", metavar="N", help=f"default {DEFAULT_WORKERS} (WASPGATE_WORKERS)")
     streams = "for TCP, repeatable (WASPGATE_STREAM_LISTEN: A,B)"
     parser.add_argument("--stream-listen", metavar="[tls://]HOST:PORT", action="append", help=streams)
-    parser.add_argument("--grace", metavar="SECONDS", help=f"for draining, default {DEFAULT_GRACE} (WASPGATE_GRACE)")
+    parser.add_argument("--grace", metavar="SECONDS", help=f"for draining, default {Tuning().grace:g} (WASPGATE_GRACE)")
     parser.add_argument("--prometheus", metavar="HOST:PORT", help=f"default {DEFAULT_PROMETHEUS} (WASPGATE_PROMETHEUS)")
     parser.add_argument("--control", metavar="HOST:PORT", help=f"default {DEFAULT_CONTROL} (WASPGATE_CONTROL)")
+    parser.add_argument("--status", metavar="HOST:PORT", help=f"default {DEFAULT_STATUS} (WASPGATE_STATUS)")
     parser.add_argument("--trace-key", metavar="KEY", help="requests with it are traced, default none (WASPGATE_TRACE_KEY)")
-    options = vars(parser.parse_args(arguments))
+    parser.add_argument("--config", metavar="FILE", help="these settings as TOML, and more of them (WASPGATE_CONFIG)")
+    return parser
+
+
+def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Raises SettingsError; ends the process for `--help` and for options that do not exist."""
+    options = vars(_parser().parse_args(arguments))
     if options["stream_listen"] is not None:
         options["stream_listen"] = ",".join(options["stream_listen"])
-
-    def setting(name: str, default: str | None, read: Callable[[str], T]) -> T:
-        variable = f"WASPGATE_{name.upper()}"
-        given = options[name]
-        origin = f"--{name.replace('_', '-')}" if given is not None else variable
-        text = given if given is not None else environment.get(variable)
-        if text is None or (not text and name not in MAY_BE_EMPTY):
-            text = default
-        if text is None:
-            raise SettingsError(f"--{name} (or {variable}) is needed")
-        try:
-            return read(text)
-        except ValueError as error:
-            raise SettingsError(f"{origin}: {error}") from error
-
+    sources = Sources(options, environment)
+    setting = sources.setting
     host, port = setting("listen", DEFAULT_LISTEN, _address)
-    return Settings(
+    settings = Settings(
         store=setting("store", None, _store),
         host=host,
         port=port,
         workers=setting("workers", DEFAULT_WORKERS, _workers),
-        grace=setting("grace", DEFAULT_GRACE, _grace),
         streams=setting("stream_listen", "", _streams),
         prometheus=setting("prometheus", DEFAULT_PROMETHEUS, _address_or_none),
         control=setting("control", DEFAULT_CONTROL, _address_or_none),
+        status=setting("status", DEFAULT_STATUS, _address_or_none),
         trace_key=setting("trace_key", "", _trace_key),
+        tuning=_tuning(setting),
     )
+    sources.check()
+    return settings
+
+
+def _tuning(setting: Callable[[str, str | None, Callable[[str], Any]], Any]) -> Tuning:
+    """By name, so that what is left out has its default."""
+    defaults = Tuning()
+    return Tuning(**{name: setting(name, as_text(getattr(defaults, name)), READERS[name]) for name in NAMES})
 
 
 def _store(url: str) -> str:
@@ -154,13 +212,3 @@ def _workers(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_WORKERS:
         raise ValueError(f"expected a number from 1 to {MOST_WORKERS}, got {text!r}")
     return int(text)
-
-
-def _grace(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 3600:
-        raise ValueError(f"expected seconds from 0 to 3600, got {text!r}")
-    return seconds

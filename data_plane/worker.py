@@ -1,7 +1,8 @@
 """One worker process: the composition root of the data plane.
 
-The law: it serves from the first moment, with 503 until a first snapshot is there; it ends by SIGTERM or SIGINT with status 0
-when what was in flight has ended or its grace is over, and by an exception when a part that must run has failed.
+The law: it lets clients in when it has a first snapshot, or after a second with 503; never without one if it replaces a worker
+that has one. It ends by SIGTERM or SIGINT with status 0 when what was in flight has ended or its grace is over, and by an
+exception when a part that must run has failed. It beats while its loop turns.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
@@ -27,13 +30,14 @@ from data_plane.config.watcher import ConfigWatcher
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
 from data_plane.http.tracing import Tracer, TracingConnection
+from data_plane.observe.pulse import BEAT_SECONDS, Pulse, State
 from data_plane.observe.reporter import Reporter
 from data_plane.observe.status import PROBLEMS_SHOWN, WorkerStatus
 from data_plane.observe.traces import TRACES_PATH, TraceStore
 from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.runtime import WasmRuntime
+from data_plane.process.sockets import StreamListener
 from data_plane.settings import Settings, shown
-from data_plane.tcp.addresses import StreamListener
 from data_plane.tcp.listener import StreamGateway, serve_streams
 from shared.log import configure_logging
 from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
@@ -49,40 +53,55 @@ log = structlog.get_logger(__name__)
 
 # A store that cannot even be opened (a file on a disk that is not mounted yet) is tried again so often.
 STORE_RETRY_SECONDS = 0.5
+# So long a client of a worker that has just started waits for a configuration, instead of being told that there is none.
+FIRST_SNAPSHOT_SECONDS = 1.0
 # Objects that a worker makes and drops between two looks for cycles. The default of 700 is reached every few requests, and
 # no request leaves a cycle behind.
 GC_THRESHOLD = 50_000
 
 
-def run(settings: Settings, listener: socket.socket, number: int, streams: Sequence[StreamListener] = ()) -> None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker stands: its number, its sockets, its pulse, and whether it `replaces` one that serves already."""
+
+    number: int
+    listeners: Sequence[socket.socket]
+    streams: Sequence[StreamListener]
+    pulse: Pulse
+    replaces: bool = False
+
+
+def run(settings: Settings, place: Place) -> None:
     """Serve until a signal."""
     configure_logging()
-    structlog.contextvars.bind_contextvars(worker=number, pid=os.getpid())
-    uvloop.run(_run(settings, listener, number, streams))
+    structlog.contextvars.bind_contextvars(worker=place.number, pid=os.getpid())
+    uvloop.run(_run(settings, place))
 
 
-async def _run(settings: Settings, listener: socket.socket, number: int, streams: Sequence[StreamListener]) -> None:
+async def _run(settings: Settings, place: Place) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
+    beat(loop, place.pulse)
     async with AsyncExitStack() as stack:
-        worker = Worker(loop, settings, number)
+        worker = Worker(loop, settings, place)
         stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
-        servers = [await serve(worker.gateway, listener, worker.connection)]
-        servers += [await serve_streams(worker.streams, opened, sniffs) for opened, sniffs in streams]
         following = asyncio.create_task(worker.follow(), name="configuration")
         stopping = asyncio.create_task(stop.wait(), name="signal")
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
+        await worker.first_snapshot({following, stopping})
+        servers = [] if stopping.done() else await worker.let_in(place)
         await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        grace = settings.tuning.grace
         if not following.done():
-            log.info("draining", exchanges=worker.gateway.busy(), sessions=worker.streams.busy(), grace=settings.grace)
+            log.info("draining", exchanges=worker.gateway.busy(), sessions=worker.streams.busy(), grace=grace)
         for server in servers:
             server.close()
-        cut = sum(await asyncio.gather(worker.gateway.drain(settings.grace), worker.streams.drain(settings.grace)))
+        cut = sum(await asyncio.gather(worker.gateway.drain(grace), worker.streams.drain(grace)))
         log.info("stopped", cut=cut, **worker.gateway.counters.statistics(), **worker.streams.counters.statistics())
         for task in (following, stopping):
             task.cancel()
@@ -90,6 +109,12 @@ async def _run(settings: Settings, listener: socket.socket, number: int, streams
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+def beat(loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
+    """As long as the loop turns."""
+    pulse.beat()
+    loop.call_later(BEAT_SECONDS, beat, loop, pulse)
 
 
 def state_directory(store: str) -> Path:
@@ -124,9 +149,12 @@ def _tracer(settings: Settings, runtime: WasmRuntime) -> Tracer | None:
 class Worker:
     """The parts, wired."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, number: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, place: Place) -> None:
         self._settings = settings
-        self._number = number
+        self._number = place.number
+        self._replaces = place.replaces
+        self._pulse = place.pulse
+        self._lets_in = False
         self._started_at = time.time()
         state = open_state(settings.store)
         self._store: ConfigStore = open_store(settings.store)
@@ -149,6 +177,20 @@ class Worker:
         async with AsyncExitStack() as stack:
             await self._open_store(stack)
             await self._watcher.run()
+
+    async def first_snapshot(self, ends: set[asyncio.Task[Any]]) -> None:
+        """Wait for it; not for ever, unless others serve meanwhile."""
+        seconds = None if self._replaces else FIRST_SNAPSHOT_SECONDS
+        known = asyncio.create_task(self._watcher.ready.wait(), name="first snapshot")
+        await asyncio.wait({known, *ends}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
+
+    async def let_in(self, place: Place) -> list[asyncio.Server]:
+        servers = [await serve(self.gateway, listener, self.connection) for listener in place.listeners]
+        servers += [await serve_streams(self.streams, opened, sniffs) for opened, sniffs in place.streams]
+        self._lets_in = True
+        self._pulse.state = State.SERVING if self.gateway.snapshot is NOTHING_YET else State.READY
+        return servers
 
     def connection(self, gateway: Gateway) -> ClientConnection:
         """What talks to a client."""
@@ -192,6 +234,8 @@ class Worker:
             log.warning("stream routes are configured, but nothing listens for them: see --stream-listen")
         self.gateway.snapshot = snapshot
         self._runtime.sync(snapshot)
+        if self._lets_in:
+            self._pulse.state = State.READY
 
     def close(self) -> None:
         if self._reporter is not None:

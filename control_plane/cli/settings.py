@@ -1,7 +1,8 @@
 """The settings of the commands: an option beats the environment, the environment the file, the file a default.
 
 The law: a setting has one name everywhere (`--admin-key`, `WASPGATE_ADMIN_KEY`, `admin_key` in the file), and an error
-says in which of the sources the wrong value stands. The file is TOML.
+says in which of the sources the wrong value stands. What the file says to the data plane is checked here and read there, again
+whenever it is reloaded.
 """
 
 from __future__ import annotations
@@ -9,20 +10,23 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from control_plane.cli.errors import USAGE, CommandError
+from shared.settings_file import SettingsFileError, as_text, read_settings
 from shared.store.url import open_store
+from shared.tuning import NAMES, READERS
 
 PREFIX = "WASPGATE_"
-MAY_BE_EMPTY = ("prometheus", "control")
+MAY_BE_EMPTY = ("prometheus", "control", "status")
+# What is not for the data plane.
+OF_THE_CONTROL_PLANE = ("admin", "admin_key", "allow_private_module_sources", "registry_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,22 @@ class Settings(BaseModel):
     prometheus: PageSetting = Address("127.0.0.1", 9091)
     trace_key: Annotated[SecretStr, AfterValidator(_trace_key)] | None = None
     control: PageSetting = Address("127.0.0.1", 9090)
+    status: PageSetting = Address("127.0.0.1", 7085)
     admin_key: Annotated[SecretStr, Field(min_length=1)] | None = None
     # Where the control plane may fetch modules from, and who it is there.
     allow_private_module_sources: bool = False
     registry_config: Annotated[Path, AfterValidator(_readable)] | None = None
+
+    # What options and variables say, as text, and the file that has the rest.
+    _said: dict[str, str] = PrivateAttr(default_factory=dict)
+    _file: Path | None = PrivateAttr(default=None)
+
+    def variables(self) -> dict[str, str]:
+        """For a process that reads the file itself."""
+        said = {f"{PREFIX}{name.upper()}": text for name, text in self._said.items()}
+        if self._file is not None:
+            said[f"{PREFIX}CONFIG"] = str(self._file.absolute())
+        return said
 
     @property
     def key_directory(self) -> Path:
@@ -142,17 +158,33 @@ class Settings(BaseModel):
 def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
     """Merge the sources and check the result. Raises CommandError."""
     given = {name: value for name, value in options.items() if value is not None}
-    variables = {name: f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    variables = {name: f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *NAMES)}
     environment = {name: os.environ[variable] for name, variable in variables.items() if _given(name, variable)}
     file = config or _path_from_environment()
     written = {} if file is None else _read_file(file)
     origins = {name: f"{file}: {name}" for name in written}
     origins |= {name: variables[name] for name in environment}
     origins |= {name: f"--{name.replace('_', '-')}" for name in given}
+    merged = {**written, **environment, **given}
+    for name in NAMES:
+        if name in merged:
+            _check_tuning(name, merged.pop(name), origins[name])
     try:
-        return Settings.model_validate({**written, **environment, **given})
+        settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise CommandError(_explain(error, origins), USAGE) from error
+    settings._file = file
+    settings._said = {name: as_text(value) for name, value in {**environment, **given}.items()}
+    if "store" not in written:
+        settings._said["store"] = settings.store
+    return settings
+
+
+def _check_tuning(name: str, value: object, origin: str) -> None:
+    try:
+        READERS[name](as_text(value))
+    except ValueError as error:
+        raise CommandError(f"{origin}: {error}", USAGE) from error
 
 
 def _given(name: str, variable: str) -> bool:
@@ -177,11 +209,9 @@ def _path_from_environment() -> Path | None:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CommandError(f"cannot read the settings in {path}: {error.strerror}", USAGE) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} is not TOML: {error}", USAGE) from error
+        return read_settings(path)
+    except SettingsFileError as error:
+        raise CommandError(str(error), USAGE) from error
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
@@ -189,7 +219,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     for problem in error.errors(include_url=False, include_context=False):
         name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{origins[name]}: unknown setting; known are {', '.join(Settings.model_fields)}")
+            lines.append(f"{origins[name]}: unknown setting; known are {', '.join((*Settings.model_fields, *NAMES))}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{origins[name]}: {message[:1].lower()}{message[1:]}")

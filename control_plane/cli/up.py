@@ -16,8 +16,9 @@ from collections.abc import Mapping
 
 import structlog
 
-from control_plane.cli.settings import PREFIX, Settings, check_exposure
+from control_plane.cli.settings import OF_THE_CONTROL_PLANE, PREFIX, Settings, check_exposure
 from shared.log import configure_logging
+from shared.tuning import NAMES
 
 log = structlog.get_logger()
 
@@ -47,7 +48,7 @@ def become_data_plane(settings: Settings) -> None:
 
 async def _supervise(settings: Settings) -> int:
     planes = {
-        "control plane": await _start(CONTROL_PLANE, _environment(settings) | _of_control_plane(settings)),
+        "control plane": await _start(CONTROL_PLANE, _environment(settings) | settings.variables()),
         "data plane": await _start(DATA_PLANE, _environment(settings)),
     }
     log.info(
@@ -104,31 +105,17 @@ async def _stop(planes: Mapping[str, Process], ends: set[asyncio.Task[int]]) -> 
 
 def _pages(settings: Settings) -> dict[str, str]:
     """The data plane says where those are whose port it chose itself."""
-    shown = {"metrics": (settings.prometheus, "/apisix/prometheus/metrics"), "control": (settings.control, "/v1")}
+    shown = {
+        "metrics": (settings.prometheus, "/apisix/prometheus/metrics"),
+        "control": (settings.control, "/v1"),
+        "status": (settings.status, "/status"),
+    }
     return {name: f"http://{address}{path}" for name, (address, path) in shown.items() if address and address.port}
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The merged settings as variables, in place of what the caller's environment says about them."""
-    merged = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, "config")}
-    environment = {name: value for name, value in os.environ.items() if name not in merged}
-    environment[f"{PREFIX}STORE"] = settings.store
-    environment[f"{PREFIX}ADMIN"] = str(settings.admin)
-    environment[f"{PREFIX}LISTEN"] = str(settings.listen)
-    environment[f"{PREFIX}STREAM_LISTEN"] = ",".join(settings.stream_listen)
-    environment[f"{PREFIX}WORKERS"] = str(settings.workers)
-    environment[f"{PREFIX}PROMETHEUS"] = str(settings.prometheus or "")
-    environment[f"{PREFIX}CONTROL"] = str(settings.control or "")
-    if settings.trace_key is not None:
-        environment[f"{PREFIX}TRACE_KEY"] = settings.trace_key.get_secret_value()
-    return environment
-
-
-def _of_control_plane(settings: Settings) -> dict[str, str]:
-    """For it alone; the key as a variable, because unlike an option it is not shown to every user of the machine."""
-    environment = {f"{PREFIX}ALLOW_PRIVATE_MODULE_SOURCES": str(settings.allow_private_module_sources)}
-    if settings.admin_key is not None:
-        environment[f"{PREFIX}ADMIN_KEY"] = settings.admin_key.get_secret_value()
-    if settings.registry_config is not None:
-        environment[f"{PREFIX}REGISTRY_CONFIG"] = str(settings.registry_config)
-    return environment
+    """What options and variables say, in place of what the caller's environment says; the data plane reads the file itself."""
+    names = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *NAMES, "config")}
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    hidden = {f"{PREFIX}{name.upper()}" for name in OF_THE_CONTROL_PLANE}
+    return environment | {name: value for name, value in settings.variables().items() if name not in hidden}

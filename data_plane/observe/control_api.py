@@ -21,7 +21,7 @@ def answer(path: str, reports: Sequence[Report]) -> Answer:
     for prefix, respond in _PATHS:
         if path == prefix or path.startswith(f"{prefix}/"):
             return respond(path[len(prefix) + 1 :], reports)
-    known = ", ".join(prefix for prefix, _ in _PATHS)
+    known = ", ".join((*(prefix for prefix, _ in _PATHS), "/status"))
     return 404, {"error_msg": f"unknown path {path}, known are {known}"}
 
 
@@ -55,19 +55,17 @@ def _workers(rest: str, reports: Sequence[Report]) -> Answer:
     return 200, [{key: value for key, value in report.items() if key != "plugins"} for report in reports]
 
 
-def _status(rest: str, reports: Sequence[Report]) -> Answer:
-    if not rest:
+def status(path: str, readiness: Callable[[], str | None]) -> Answer:
+    """`readiness` says why the data plane is not ready. The answers are APISIX's."""
+    if path == "/status":
         return 200, {"status": "ok"}
-    if rest != "ready":
-        return 404, {"error_msg": f"unknown path /status/{rest}"}
-    waiting = [f"worker id: {report['worker']} has not received configuration" for report in reports if not report["ready"]]
-    if waiting or not reports:
-        return 503, {"status": "error", "error": waiting[0] if waiting else "no worker runs"}
-    return 200, {"status": "ok"}
+    if path != "/status/ready":
+        return 404, {"error_msg": f"unknown path {path}, known are /status, /status/ready"}
+    error = readiness()
+    return (200, {"status": "ok"}) if error is None else (503, {"status": "error", "error": error})
 
 
 _PATHS: tuple[tuple[str, Callable[[str, Sequence[Report]], Answer]], ...] = (
     ("/v1/plugins/wasm", _wasm_plugins),
     ("/v1/workers", _workers),
-    ("/status", _status),
 )

@@ -1,7 +1,7 @@
 """The observer: a process beside the workers that shows what they do, on the Prometheus page and the control API.
 
-The law: it reads the host's state and nothing else, so a scrape costs no worker anything, and its own end is no loss but of the
-pages: the supervisor starts another. Where the state cannot be read every page says so with 503.
+The law: it reads the host's state and the workers' pulses and nothing else, so a scrape costs no worker anything, and its own
+end is no loss but of the pages: the supervisor starts another. Where the state cannot be read its pages say so with 503.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import signal
 import socket
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import structlog
 
 from data_plane.observe import control_api
 from data_plane.observe.page import Report, page
-from data_plane.observe.server import Page, PageServer, text
+from data_plane.observe.pulse import BEAT_SECONDS, Pulse, Pulses, State
+from data_plane.observe.server import LocalNames, Page, PageServer, text
 from data_plane.observe.traces import TRACES_PATH, TraceStore
 from shared.log import configure_logging
 from shared.proxy_wasm.state.directory import HostStateError
@@ -29,6 +30,7 @@ from shared.proxy_wasm.state.reader import StateReader
 
 log = structlog.get_logger(__name__)
 
+STATUS_PATH = "/status"
 METRICS_PATH = "/apisix/prometheus/metrics"
 
 
@@ -38,24 +40,35 @@ class Listeners:
 
     prometheus: socket.socket | None
     control: socket.socket | None
-
-    def by_name(self) -> tuple[tuple[str, socket.socket | None], ...]:
-        return ("prometheus", self.prometheus), ("control", self.control)
+    status: socket.socket | None
 
     def any(self) -> bool:
-        return self.prometheus is not None or self.control is not None
+        return any(listener is not None for listener in (self.prometheus, self.control, self.status))
 
-    def close(self) -> None:
-        for _, listener in self.by_name():
-            if listener is not None:
-                listener.close()
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The workers that this observer shows, by number, and whether they are stopping."""
+
+    pulses: Pulses
+    workers: Sequence[tuple[int, Pulse]]
+
+    def readiness(self) -> str | None:
+        """Why the data plane is not ready."""
+        if self.pulses.stopping:
+            return "the data plane is stopping"
+        for number, pulse in self.workers:
+            if pulse.state != State.READY:
+                return f"worker id: {number} has not received configuration"
+        return None
 
 
 class Pages:
-    """What the two servers show, from the state in `directory`."""
+    """What the servers show, from the state in `directory` and from the pulses of the crew."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, crew: Crew) -> None:
         self._directory = directory
+        self._crew = crew
         self._traces = TraceStore(directory)
         self._reader: StateReader | None = None
 
@@ -72,10 +85,17 @@ class Pages:
     def control(self, path: str) -> Page:
         if path.startswith(TRACES_PATH):
             return self._trace(path.removeprefix(TRACES_PATH))
+        if path == STATUS_PATH or path.startswith(f"{STATUS_PATH}/"):
+            return self.status(path)
         try:
             status, answer = control_api.answer(path, _reports(self._state()))
         except HostStateError as error:
             status, answer = 503, {"error_msg": str(error)}
+        return Page(status, "application/json", f"{json.dumps(answer)}\n".encode())
+
+    def status(self, path: str) -> Page:
+        """APISIX's status API: whether the data plane runs, and whether it can serve."""
+        status, answer = control_api.status(path, self._crew.readiness)
         return Page(status, "application/json", f"{json.dumps(answer)}\n".encode())
 
     def _trace(self, trace_id: str) -> Page:
@@ -101,21 +121,31 @@ def _reports(reader: StateReader) -> Sequence[Report]:
     return sorted(found, key=lambda report: (report["worker"], report["pid"]))
 
 
-def run(directory: Path, listeners: Listeners) -> None:
-    """Show the pages until a signal."""
+def run(directory: Path, listeners: Listeners, pulse: Pulse, crew: Crew, hosts: frozenset[str]) -> None:
+    """Show the pages until a signal. `hosts` are names by which the control API may be asked for, beside those of loopback."""
     configure_logging()
-    asyncio.run(_run(directory, listeners))
+    asyncio.run(_run(directory, listeners, pulse, crew, hosts))
 
 
-async def _run(directory: Path, listeners: Listeners) -> None:
+async def _run(directory: Path, listeners: Listeners, pulse: Pulse, crew: Crew, hosts: frozenset[str]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    pages = Pages(directory)
+    pages = Pages(directory, crew)
+    servers = (
+        (listeners.prometheus, PageServer(pages.prometheus)),
+        (listeners.control, PageServer(pages.control, LocalNames(hosts))),
+        (listeners.status, PageServer(pages.status)),
+    )
     async with AsyncExitStack() as stack:
         stack.callback(pages.close)
-        for listener, show in ((listeners.prometheus, pages.prometheus), (listeners.control, pages.control)):
+        for listener, pages_of in servers:
             if listener is not None:
-                server = await PageServer(show).start(listener)
+                server = await pages_of.start(listener)
                 stack.callback(server.close)
-        await stop.wait()
+        pulse.state = State.READY
+        while not stop.is_set():
+            pulse.beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await stop.wait()

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Starting Python twice on a busy machine takes seconds; this is the point where waiting longer is useless.
 DEADLINE_SECONDS = 30.0
 # No pages on ports that tests would fight over, and nothing in the user's cache.
-APART = {"WASPGATE_PROMETHEUS": "", "WASPGATE_CONTROL": "", "XDG_CACHE_HOME": str(ROOT / ".build" / "cache")}
+APART = {"WASPGATE_PROMETHEUS": "", "WASPGATE_CONTROL": "", "WASPGATE_STATUS": ""}
+APART |= {"XDG_CACHE_HOME": str(ROOT / ".build" / "cache")}
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,12 +33,18 @@ def write_route(store_url: str, upstream_port: int) -> None:
 
 
 class DataPlane:
-    """With `serves`, the port of an upstream, it has its route from the start."""
+    """With `serves`, the port of an upstream, it has its route from the start; `more` are variables."""
 
     def __init__(
-        self, folder: Path, *options: str, store: str | None = None, files: int | None = None, serves: int | None = None
+        self,
+        folder: Path,
+        *options: str,
+        store: str | None = None,
+        files: int | None = None,
+        serves: int | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
-        environment = {**os.environ, **APART}
+        environment = {**os.environ, **APART, "XDG_STATE_HOME": str(folder / "state"), **(more or {})}
         self.port = free_port()
         self.store = store or f"sqlite://{folder}/config.db"
         if serves is not None:
@@ -86,9 +92,14 @@ class DataPlane:
 
 @contextmanager
 def data_plane(
-    folder: Path, *options: str, store: str | None = None, files: int | None = None, serves: int | None = None
+    folder: Path,
+    *options: str,
+    store: str | None = None,
+    files: int | None = None,
+    serves: int | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[DataPlane]:
-    running = DataPlane(folder, *options, store=store, files=files, serves=serves)
+    running = DataPlane(folder, *options, store=store, files=files, serves=serves, more=more)
     try:
         yield running
     finally:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from data_plane.observe import server as page_server
-from data_plane.observe.observer import METRICS_PATH, Pages
-from data_plane.observe.server import Page, PageServer, text
+from data_plane.observe.observer import METRICS_PATH, Crew, Pages
+from data_plane.observe.pulse import Pulses
+from data_plane.observe.server import LocalNames, Page, PageServer, text
 from tests.support.command import get, wait_until
 from tests.support.data_plane import data_plane
 from tests.support.gateway import HOST, UpstreamSide, answering, ok, upstream
@@ -29,9 +30,9 @@ def echo(path: str) -> Page:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving(answers_to: Callable[[str], bool] | None = None) -> AsyncIterator[int]:
     listener = socket.create_server((HOST, 0))
-    server = await PageServer(echo).start(listener)
+    server = await PageServer(echo, answers_to).start(listener)
     try:
         yield listener.getsockname()[1]
     finally:
@@ -79,6 +80,31 @@ async def test_what_is_no_request_for_a_page(request_: bytes, status: bytes) -> 
         assert (await ask(port, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"127.0.0.1:9090", b"200"),
+        (b"[::1]:9090", b"200"),
+        (b"10.0.0.7", b"200"),
+        (b"localhost:9090", b"200"),
+        (b"LOCALHOST.", b"200"),
+        (b"gateway.localhost", b"200"),
+        (b"data-plane:9090", b"200"),
+        (b"evil.test:9090", b"403"),
+        (b"127.0.0.1.evil.test", b"403"),
+        (b"localhost.evil.test", b"403"),
+        (b"data-plane.evil.test", b"403"),
+        (b"localhost:x", b"403"),
+        (b"", b"403"),
+        (b"localhost\r\nHost: evil.test", b"403"),
+    ],
+)
+async def test_the_control_api_answers_to_its_own_names(host: bytes, status: bytes) -> None:
+    async with serving(LocalNames(frozenset({"data-plane"}))) as port:
+        answer = await ask(port, b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+        assert answer.split(b" ")[1] == status
+
+
 async def test_a_client_that_says_nothing_or_half_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_server, "HEAD_SECONDS", 0.05)
     async with serving() as port:
@@ -96,7 +122,7 @@ async def test_more_clients_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_state_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no directory")
-    pages = Pages(tmp_path / "state")
+    pages = Pages(tmp_path / "state", Crew(Pulses(), []))
     assert (pages.prometheus(METRICS_PATH).status, pages.control("/v1/workers").status) == (503, 503)
     assert "state: " in json.loads(pages.control("/v1/workers").body)["error_msg"]
     (tmp_path / "state").unlink()

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from data_plane.observe.control_api import answer
+from data_plane.observe.control_api import answer, status
 from data_plane.observe.counters import Counters
 from data_plane.observe.families import FAMILIES, HTTP_STATUS, OF_A_WORKER, OF_STREAMS, counters_of
+from data_plane.observe.observer import Crew
 from data_plane.observe.page import page
+from data_plane.observe.pulse import Pulses, State
 from data_plane.observe.status import PluginError, PluginStatus, WorkerStatus
 from data_plane.observe.stream_counters import StreamCounters
 from shared.proxy_wasm.state.metric_table import Metric, MetricKind
@@ -110,29 +112,50 @@ def test_the_plugins_of_all_workers() -> None:
         report(1, replace(PLUGIN, last_error=new)),
         report(2, replace(PLUGIN, state="waiting", retry_in=0.5, last_error=old), replace(PLUGIN, name="another")),
     ]
-    status, plugins = answer("/v1/plugins/wasm", reports)
-    assert (status, [plugin["name"] for plugin in plugins]) == (200, ["another", "p"])
-    status, plugin = answer("/v1/plugins/wasm/p", reports)
+    code, plugins = answer("/v1/plugins/wasm", reports)
+    assert (code, [plugin["name"] for plugin in plugins]) == (200, ["another", "p"])
+    code, plugin = answer("/v1/plugins/wasm/p", reports)
     assert (plugin["states"], plugin["starts"], plugin["cpu_seconds"]) == ({"running": 1, "waiting": 1}, 4, 0.5)
     assert plugin["last_error"] == {"at": 2.0, "code": "interrupt", "reason": "new"}
     assert [(row["worker"], row["pid"], row["retry_in"]) for row in plugin["workers"]] == [(1, 101, None), (2, 102, 0.5)]
     assert answer("/v1/plugins/wasm/none", reports) == (404, {"error_msg": "plugin[none] not found"})
 
 
-def test_the_workers_and_whether_they_are_ready() -> None:
+def test_the_workers() -> None:
     reports = [report(1, PLUGIN), report(2, ready=False)]
-    status, workers = answer("/v1/workers", reports)
-    assert (status, [worker["worker"] for worker in workers]) == (200, [1, 2])
+    code, workers = answer("/v1/workers", reports)
+    assert (code, [worker["worker"] for worker in workers]) == (200, [1, 2])
     assert workers[0]["problems"] == {"/apisix/routes/1": "is wrong"}
     assert "plugins" not in workers[0]
-    assert answer("/status", []) == (200, {"status": "ok"})
-    assert answer("/status/ready", reports[:1]) == (200, {"status": "ok"})
-    error = "worker id: 2 has not received configuration"
-    assert answer("/status/ready", reports) == (503, {"status": "error", "error": error})
-    assert answer("/status/ready", []) == (503, {"status": "error", "error": "no worker runs"})
+
+
+def test_whether_the_data_plane_runs_and_is_ready() -> None:
+    pulses = Pulses()
+    crew = Crew(pulses, [(1, pulses.take()), (2, pulses.take())])
+
+    def not_ready(why: str) -> tuple[int, object]:
+        return 503, {"status": "error", "error": why}
+
+    def asked(path: str) -> tuple[int, object]:
+        return status(path, crew.readiness)
+
+    assert asked("/status") == (200, {"status": "ok"})
+    assert asked("/status/ready") == not_ready("worker id: 1 has not received configuration")
+    crew.workers[0][1].state = State.READY
+    crew.workers[1][1].state = State.SERVING
+    assert asked("/status/ready") == not_ready("worker id: 2 has not received configuration")
+    crew.workers[1][1].state = State.READY
+    assert asked("/status/ready") == (200, {"status": "ok"})
+    crew.workers[0][1].begin()
+    assert asked("/status/ready") == not_ready("worker id: 1 has not received configuration")
+    crew.workers[0][1].state = State.READY
+    pulses.stop()
+    assert asked("/status/ready") == not_ready("the data plane is stopping")
+    assert asked("/status")[0] == 200
+    assert asked("/status/other")[0] == 404
 
 
 def test_an_unknown_path_names_those_that_there_are() -> None:
-    status, said = answer("/v1/plugins/wasmx", [])
-    assert status == 404
+    code, said = answer("/v1/plugins/wasmx", [])
+    assert code == 404
     assert "unknown path /v1/plugins/wasmx, known are /v1/plugins/wasm" in said["error_msg"]

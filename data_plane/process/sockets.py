@@ -1,0 +1,91 @@
+"""The listening sockets of a data plane: opened by the supervisor, accepted on by the workers, and outliving them.
+
+The law: an address is somebody else's or ours before the first worker starts. Each worker has a socket of its own, for the
+kernel to spread connections over (SO_REUSEPORT), and the supervisor has it as well: a connection that waits in the queue of a
+worker that ends is accepted by the next one. Sockets are never fewer than they were: when there are fewer workers, some
+accept on two, because closing a socket resets who waits there.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+from data_plane.http.listener import listening_socket
+
+Address = tuple[str, int]
+# A listening socket for TCP, and whether its connections begin with a ClientHello.
+StreamListener = tuple[socket.socket, bool]
+
+
+class Sockets:
+    """By address, as it was asked for: port 0 stands for one port as long as it is wanted."""
+
+    def __init__(self) -> None:
+        self._held: dict[Address, list[socket.socket]] = {}
+
+    def open(self, place: Address, workers: int) -> None:
+        """Have a socket there for each worker. Raises OSError when somebody else listens there."""
+        held = self._held.get(place)
+        if held is None:
+            held = self._held[place] = [_first(*place)]
+        try:
+            while len(held) < workers:
+                held.append(listening_socket(*self.bound(place)))
+        except OSError:
+            if len(held) == 1:
+                self.close_at(place)
+            raise
+
+    def bound(self, place: Address) -> Address:
+        """Where that is: with the port that the kernel chose for 0."""
+        host, port = self._held[place][0].getsockname()[:2]
+        return host, port
+
+    def places(self) -> set[Address]:
+        return set(self._held)
+
+    def of(self, place: Address, number: int, workers: int) -> list[socket.socket]:
+        """Those of one worker of so many; numbers begin with 1."""
+        return self._held[place][number - 1 :: workers]
+
+    def keep(self, mine: Iterable[socket.socket]) -> None:
+        """In a worker: let go of the others'."""
+        kept = set(mine)
+        for held in self._held.values():
+            for one in held:
+                if one not in kept:
+                    one.close()
+        self._held.clear()
+
+    def close_at(self, place: Address) -> None:
+        for one in self._held.pop(place, []):
+            one.close()
+
+    def close(self) -> None:
+        for place in tuple(self._held):
+            self.close_at(place)
+
+
+def _first(host: str, port: int) -> socket.socket:
+    """Binding without SO_REUSEPORT comes first: with it, two gateways of one user would share the port unnoticed."""
+    if port:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    return listening_socket(host, port)
+
+
+def page_socket(host: str, port: int) -> socket.socket:
+    """For a page of the observer; raises OSError."""
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,108 @@
+"""What an operator may tune in a data plane: times, counts and sizes, by name in the settings file or as variables.
+
+The law: one row says all of a name: its default, what it may be, and what it is for. They are read when a worker starts, never
+for a request. Names are nginx's and APISIX's where those have one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+HOUR = 3600.0
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB)")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Seconds, counts and bytes. 0 is none for `drain_delay`, `stuck_after`, `memory_limit` and `client_body_min_rate`."""
+
+    # Kubernetes gives a pod 30 s between SIGTERM and SIGKILL, `waspgate up` gives its planes 40 s.
+    grace: float = 30.0
+    drain_delay: float = 0.0
+    # A loop that stands still for so long serves nobody. A large configuration is compiled beside it.
+    stuck_after: float = 30.0
+    # One stream costs up to about 64 KiB a direction, so 10 000 busy ones stay near 1.3 GiB.
+    max_connections: int = 10_000
+    memory_limit: int = 0
+    # nginx's defaults, but for the head: 10 s frees the slot of a slow sender sooner and is ample for 32 KiB.
+    client_header_timeout: float = 10.0
+    client_body_timeout: float = 60.0
+    # Bytes a second of a body of known length, over half a minute. Kestrel asks for 240.
+    client_body_min_rate: int = 100
+    send_timeout: float = 60.0
+    keepalive_timeout: float = 75.0
+    # A bound on what one connection may hold on to, and on uneven spread over workers.
+    keepalive_requests: int = 10_000
+    control_hosts: tuple[str, ...] = ()
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not low <= found <= high:
+            raise ValueError(f"expected seconds from {low:g} to {high:g}, got {text!r}")
+        return found
+
+    return read
+
+
+def count(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 12 or not low <= int(text) <= high:
+            raise ValueError(f"expected a number from {low} to {high}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+def size(low: int) -> Callable[[str], int]:
+    """Bytes; 0, or at least `low`."""
+
+    def read(text: str) -> int:
+        found = _SIZE.fullmatch(text)
+        if found is None:
+            raise ValueError(f"expected bytes, as 512MiB or 2GiB, got {text!r}")
+        size = int(found[1]) * _UNITS[found[2]]
+        if 0 < size < low:
+            raise ValueError(f"expected 0 (none) or at least {low >> 20}MiB, got {text!r}")
+        return size
+
+    return read
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9._-]{1,253}", name):
+            raise ValueError(f"expected names of hosts without ports, got {name!r}")
+    return names
+
+
+READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
+    {
+        "grace": seconds(0, HOUR),
+        "drain_delay": seconds(0, HOUR),
+        "stuck_after": seconds(0, HOUR),
+        "max_connections": count(1, 1_000_000),
+        # Below this a worker is over its limit before it has served anybody.
+        "memory_limit": size(128 << 20),
+        "client_header_timeout": seconds(0.1, HOUR),
+        "client_body_timeout": seconds(0.1, HOUR),
+        "client_body_min_rate": count(0, 1_000_000),
+        "send_timeout": seconds(0.1, HOUR),
+        "keepalive_timeout": seconds(1, HOUR),
+        "keepalive_requests": count(1, 1_000_000_000),
+        "control_hosts": _hosts,
+    }
+)
+
+NAMES = tuple(field.name for field in fields(Tuning))
