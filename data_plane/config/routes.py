@@ -70,6 +70,7 @@ def compile_route(
         timeouts=timeouts(spec.timeout, served.timeouts if served else Timeouts()),
         service_id=spec.service_id,
         problem=upstream if isinstance(upstream, str) else None,
+        enable_websocket=_enables_websocket(spec, surroundings.service),
     )
     return kept(before, route)
 
@@ -105,6 +106,12 @@ def conditions_of(route: Held[RouteSpec], service: Held[ServiceSpec] | None) -> 
         methods=frozenset(method.encode() for method in spec.methods) if spec.methods else None,
         priority=spec.priority,
     )
+
+
+def _enables_websocket(route: RouteSpec, service: Held[ServiceSpec] | None) -> bool:
+    if route.enable_websocket is not None:
+        return route.enable_websocket
+    return service is not None and service.spec.enable_websocket
 
 
 def _plugins(held: Held[ServiceSpec] | Held[PluginConfigSpec] | None) -> Mapping[str, PluginConf] | None:

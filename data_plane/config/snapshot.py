@@ -147,6 +147,7 @@ NO_STREAMS = _NoStreams()
 def _no_upstream(name: str) -> Upstream | None:
     return None
 
+    enable_websocket: bool = False
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:

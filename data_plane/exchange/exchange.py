@@ -122,6 +122,11 @@ class Exchange(Sending):
             self._let_go()
         self._whole_response(response.open, response.status, response.length, response.framing, body)
 
+    def upstream_interim(self, response: ResponseHead) -> None:
+        """Passed on as RFC 9110, section 15.2, wants it, but not to a client of HTTP/1.0. Plugins see final ones only."""
+        if self.state == WAITING and self.head.fields.minor_version == 1:
+            self.client.send(response.open + b"\r\n")
+
     def upstream_body(self, data: bytes, eos: bool) -> None:
         if eos:
             self._let_go()

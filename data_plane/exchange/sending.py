@@ -55,6 +55,8 @@ class Sending:
 
     # Whether `upstream_trailers` is told those of a response.
     keeps_trailers = False
+    # Whether `upstream_switched` may be told.
+    upgrades = False
 
     def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None) -> None:
         self.serving = serving
@@ -86,6 +88,13 @@ class Sending:
         raise NotImplementedError
 
     def upstream_response(self, response: ResponseHead, body: bytes, eos: bool) -> None:
+        raise NotImplementedError
+
+    def upstream_interim(self, response: ResponseHead) -> None:
+        """A response that precedes the final one, other than 100 and 101."""
+
+    def upstream_switched(self, response: ResponseHead, early: bytes) -> None:
+        """A 101, and what came behind it; the connection is not read on."""
         raise NotImplementedError
 
     def upstream_body(self, data: bytes, eos: bool) -> None:

@@ -16,11 +16,13 @@ from data_plane.exchange.framing import CLOSE_LINE, length_line
 from data_plane.exchange.messages import RequestHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
+from data_plane.exchange.upgrade import Upgrading, open_upgrade
 from data_plane.http import limits
 from data_plane.http.forwarded import forwarding_for
 from data_plane.http.outbox import TOGETHER
 from data_plane.http.reading import CHUNKS, CLOSED, HEAD, LENGTH, LINGER, WAIT, RequestReader
 from data_plane.http.timers import Deadline
+from data_plane.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from data_plane.exchange.exchange import Exchange
@@ -190,6 +192,25 @@ class ClientConnection(RequestReader):
 
     unix_time_ns = staticmethod(time.time_ns)
 
+    def tunnel(self, data: bytes, upstream: UpstreamPort, idle_seconds: float) -> None:
+        self._outbox.put(self._transport, data)
+        self._outbox.flush()
+        early, self._buffer = self._buffer, b""
+        self._deadline.clear()
+        self._resume()
+        conn = cast("UpstreamConnection", upstream)
+        one, two = (self._transport, self.connection_lost), (conn.leave(), conn.connection_lost)
+        Tunnel(self._loop, one, two, idle_seconds, self._tunnel_ended).begin(early, self._blocked)
+
+    def _tunnel_ended(self) -> None:
+        exchange = self._exchange
+        self._exchange = None
+        self._state = CLOSED
+        if isinstance(exchange, Upgrading):
+            exchange.tunnel_ended()
+        if self._gateway.draining:
+            self._gateway.note_end()
+
     # What the gateway asks.
 
     @property
@@ -256,6 +277,14 @@ class ClientConnection(RequestReader):
 
     def _continue(self, body: bytes, eos: bool) -> None:
         if self._exchange is not None:
+    def _begin_upgrade(self, request: RequestHead) -> None:
+        self._gateway.counters.requests += 1
+        self._open_upgrade(self._gateway, request)
+
+    def _open_upgrade(self, serving: Serving, request: RequestHead) -> None:
+        exchange = self._exchange = open_upgrade(serving, self, request)
+        exchange.start(b"", True)
+
             self._exchange.request_body(body, eos)
 
     def _end(self, trailers: bytes) -> None:

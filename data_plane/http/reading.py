@@ -16,6 +16,7 @@ from data_plane.http.chunked import ChunkedError, ChunkedReader, TrailerReader
 from data_plane.http.forwarded import Forwarding
 from data_plane.http.head import NO_FIELDS, HeadError, parse_request
 from data_plane.http.timers import NEVER, Deadline
+from data_plane.http.upgrade import offers_websocket
 
 _HEAD_END = b"\r\n\r\n"
 _CR = 13
@@ -64,6 +65,10 @@ class RequestReader(asyncio.Protocol):
 
     def _begin(self, request: RequestHead, body: bytes) -> None:
         """A request, and the beginning of its body: all of it in the state WAIT."""
+        raise NotImplementedError
+
+    def _begin_upgrade(self, request: RequestHead) -> None:
+        """A request that offers WebSocket, and has no body."""
         raise NotImplementedError
 
     def _continue(self, body: bytes, eos: bool) -> None:
@@ -157,8 +162,9 @@ class RequestReader(asyncio.Protocol):
         self._buffer = data
 
     def _read_upgrade(self, data: bytes, end: int) -> None:
-        """llhttp takes everything behind this head for another protocol. The offer is declined by ignoring it (RFC 9110 7.8),
-        so what follows is HTTP: a new parser, told of the body if there is one.
+        """llhttp takes everything behind this head for another protocol. What follows is HTTP unless the upstream agrees, and
+        an offer of anything but WebSocket is declined by ignoring it (RFC 9110, section 7.8): so a new parser, told of the body
+        if there is one.
         """
         try:
             request = parse_request(data[: end - 2], NO_FIELDS, self._forwarded)
@@ -166,6 +172,9 @@ class RequestReader(asyncio.Protocol):
             self._refuse(error.kind)
             return
         self._parser = HttpRequestParser(self)
+        if offers_websocket(request, data[:end]):
+            self._take_offer(request, data[end:])
+            return
         if request.fields.length > 0:
             self._complete = False
             self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % request.fields.framing)
@@ -201,6 +210,15 @@ class RequestReader(asyncio.Protocol):
             self._refuse(error.kind)
             return
         self._begin(request, body)
+
+    def _take_offer(self, request: RequestHead, rest: bytes) -> None:
+        self._requests += 1
+        if self._requests > MOST_REQUESTS:
+            request.close_after()
+        self._state = WAIT
+        self._buffer = rest
+        self._deadline.clear()
+        self._begin_upgrade(request)
 
     def _take_length(self, data: bytes) -> bytes:
         """The body's share of the data; the state is WAIT when that completes it."""

@@ -23,14 +23,14 @@ from shared.proxy_wasm.trace.text import as_json, lines
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Route, Snapshot
     from data_plane.exchange.messages import RequestHead
-    from data_plane.exchange.ports import PoolPort
+    from data_plane.exchange.ports import PoolPort, Serving, UpstreamPort
     from data_plane.http.listener import Gateway
     from data_plane.observe.counters import Counters
     from data_plane.plugins.runtime import WasmRuntime
 
 log = structlog.get_logger(__name__)
 
-_FINAL = re.compile(rb"HTTP/1\.1 [2-5]")
+_FINAL = re.compile(rb"HTTP/1\.1 (?:[2-5]|101)")
 
 
 class Tracer:
@@ -130,11 +130,17 @@ class TracingConnection(ClientConnection):
         if not self._tracer.admits(getattr(request.fields, "trace", None)):
             super()._begin(request, body)
             return
-        gateway = self._gateway
-        gateway.counters.requests += 1
-        trace = self._trace = Trace(self._tracer, gateway, request, self.client_address, self.unix_time_ns())
-        exchange = self._exchange = open_exchange(trace.serving, self, request)
+        self._gateway.counters.requests += 1
+        exchange = self._exchange = open_exchange(self._follow(request), self, request)
         exchange.start(body, self._state == WAIT)
+
+    def _open_upgrade(self, serving: Serving, request: RequestHead) -> None:
+        admitted = self._tracer.admits(getattr(request.fields, "trace", None))
+        super()._open_upgrade(self._follow(request) if admitted else serving, request)
+
+    def _follow(self, request: RequestHead) -> Serving:
+        trace = self._trace = Trace(self._tracer, self._gateway, request, self.client_address, self.unix_time_ns())
+        return trace.serving
 
     def send(self, data: bytes) -> None:
         super().send(data if self._trace is None else self._trace.marked(data))
@@ -145,6 +151,9 @@ class TracingConnection(ClientConnection):
             data = trace.marked(data)
             self._let_go()
         super().finish(data, keep_alive)
+
+    def tunnel(self, data: bytes, upstream: UpstreamPort, idle_seconds: float) -> None:
+        super().tunnel(data if self._trace is None else self._trace.marked(data), upstream, idle_seconds)
 
     def cut(self, hard: bool) -> None:
         self._let_go()

@@ -19,6 +19,7 @@ from data_plane.http.head import HeadError, parse_response
 from data_plane.http.limits import INTERIM_RESPONSES, RESPONSE_HEAD_BYTES
 from data_plane.http.outbox import TOGETHER
 from data_plane.http.timers import NEVER, Deadline
+from data_plane.http.upgrade import accepts_websocket
 
 if TYPE_CHECKING:
     from data_plane.exchange.sending import Sending
@@ -249,7 +250,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         status = response.status
         if status < 200:
-            self._read_interim(status, data, start)
+            self._read_interim(exchange, response, data, start)
             return
         bodiless = status in BODILESS or exchange.head.method == b"HEAD"
         length = 0 if bodiless else response.length
@@ -295,15 +296,36 @@ class UpstreamConnection(asyncio.Protocol):
         body, done = self._take_chunks(self._chunks, data[start:])
         exchange.upstream_response(response, body, done)
 
-    def _read_interim(self, status: int, data: bytes, start: int) -> None:
+    def _read_interim(self, exchange: Sending, response: ResponseHead, data: bytes, start: int) -> None:
         self._interim += 1
-        if status == 101 or self._interim > INTERIM_RESPONSES:
-            # Nothing was upgraded, as no Upgrade is ever sent.
+        # Nothing may be sent again once an answer has begun.
+        self.reused = False
+        if response.status == 101:
+            self._read_switch(exchange, response, data, start)
+            return
+        if self._interim > INTERIM_RESPONSES:
             raise HeadError("upstream_bad_response")
         self._parser.feed_data(data[self._fed : start])
         self._fed = 0
-        if len(data) > start:
+        if response.status != 100:
+            # The client has had that from the gateway, if it asked.
+            exchange.upstream_interim(response)
+        if len(data) > start and self._state == HEAD:
             self._read_head(data[start:])
+
+    def _read_switch(self, exchange: Sending, response: ResponseHead, data: bytes, start: int) -> None:
+        if not exchange.upgrades or not accepts_websocket(self._parser, data[:start], self._fed):
+            raise HeadError("upstream_bad_response")
+        self.pause_reading()
+        self._state = REST
+        exchange.upstream_switched(response, data[start:])
+
+    def leave(self) -> asyncio.Transport:
+        """Give the connection up to a tunnel, which tells `connection_lost` and nothing else."""
+        self.exchange = None
+        self._read_timeout = NEVER
+        self._deadline.clear()
+        return self._transport
 
     def _read_length(self, data: bytes) -> None:
         exchange = self.exchange

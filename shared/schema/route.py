@@ -59,9 +59,9 @@ class RouteSpec(Described):
     service_id: Maybe[ReferenceId] = None
     upstream: Maybe[UpstreamSpec] = None
     upstream_id: Maybe[ReferenceId] = None
+    enable_websocket: Maybe[bool] = None
     timeout: Maybe[TimeoutSpec] = None
 
-    enable_websocket: OnlyFalse = False
     remote_addr: NotYet = None
     remote_addrs: NotYet = None
     vars: NotYet = None

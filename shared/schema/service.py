@@ -16,7 +16,7 @@ class ServiceSpec(Described):
     upstream: Maybe[UpstreamSpec] = None
     upstream_id: Maybe[ReferenceId] = None
 
-    enable_websocket: OnlyFalse = False
+    enable_websocket: bool = False
     script: NotYet = None
 
     @property

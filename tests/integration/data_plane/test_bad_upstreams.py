@@ -62,7 +62,7 @@ GARBAGE = {
     "101 unasked": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "J20 head of 200 KiB": b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 204800 + b"\r\nContent-Length: 2\r\n\r\nok",
     "too many fields": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 201 + b"\r\n",
-    "interim for ever": b"HTTP/1.1 102 Processing\r\n\r\n" * 100,
+    "100 for ever": b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
     "bad first chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 }
 

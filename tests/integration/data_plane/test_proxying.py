@@ -175,12 +175,43 @@ def test_the_host_that_the_upstream_sees(gateway: LiveGateway, pass_host: str, e
         assert b"X-Forwarded-Host: t\r\n" in server.received
 
 
-def test_interim_responses_are_not_passed_on(gateway: LiveGateway) -> None:
-    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["alone", "behind a 100"])
+def test_interim_responses_are_passed_on_but_for_100(gateway: LiveGateway, before: bytes) -> None:
+    interim = before + HINTS + b"Connection: X-Hop\r\nX-Hop: 1\r\n\r\n"
     with upstream(answering(interim + ok(b"final"))) as server, client(gateway.port) as raw:
         gateway.route(route_to(server.port))
-        assert raw.get().body == b"final"
-        assert raw.get().body == b"final"
+        for _ in range(2):
+            raw.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+            assert raw.response().head == HINTS + b"\r\n"
+            assert raw.response().body == b"final"
+    assert len(server.connections) == 1
+
+
+def test_a_client_of_http_1_0_gets_no_interim_response(gateway: LiveGateway) -> None:
+    with upstream(answering(HINTS + b"\r\n" + ok(b"final"))) as server, client(gateway.port) as raw:
+        gateway.route(route_to(server.port))
+        raw.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert raw.response().body == b"final"
+
+
+def test_after_an_interim_response_nothing_is_sent_again(gateway: LiveGateway) -> None:
+    """A connection that was idle is lost: but its end did not race the request, which has been read."""
+
+    def script(side: UpstreamSide) -> None:
+        side.head()
+        side.send(ok())
+        side.head()
+        side.send(HINTS + b"\r\n")
+
+    with upstream(script) as server, client(gateway.port) as raw:
+        gateway.route(route_to(server.port))
+        assert raw.get().status == 200
+        assert raw.get().status == 103
+        assert raw.response().status == 502
+        assert server.received.count(b"GET") == 2
 
 
 def test_a_client_that_expects_100_gets_it_when_the_body_is_wanted(gateway: LiveGateway) -> None:
