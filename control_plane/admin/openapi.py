@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from control_plane.admin.example_ssl import example_ssl
 from shared.keys import Kind
 from shared.proxy_wasm.inspect import ModuleReport
 from shared.schema.resources import RESOURCES, AbsentNotNull, Resource, Verb
@@ -65,6 +66,7 @@ EXAMPLES: dict[Kind, dict[str, Any]] = {
     "global_rules": {"plugins": _PLUGINS},
     "stream_routes": {"server_port": 9100, "upstream": {"nodes": {"127.0.0.1:5432": 1}}},
     "wasm_plugins": {"priority": 100, "failure_policy": "fail_open"},
+    "ssls": example_ssl("example.com"),
 }
 
 Responses = dict[int | str, dict[str, Any]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -90,26 +91,26 @@ class ResourceRoutes:
     ) -> Response:
         query = listing.Query(page, page_size, name, label, uri, filter)
         items = await self._resources.list(self._resource)
-        return answer(200, listing.select(self._resource.kind, items, query))
+        return answer(200, listing.select(self._resource.kind, [self._shown(item) for item in items], query))
 
     async def get(self, id: str) -> Response:
         item = await self._resources.get(self._resource, self._checked(id))
-        return answer(200, item.envelope())
+        return answer(200, self._shown(item).envelope())
 
     async def put(self, id: str, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
-        return _written(await self._resources.put(self._resource, self._checked(id), document, options))
+        return self._written(await self._resources.put(self._resource, self._checked(id), document, options))
 
     async def put_by_body(self, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
         given = document.get("id") if isinstance(document, dict) else None
         if not isinstance(given, str | int) or isinstance(given, bool):
             raise _missing_id(self._resource)
-        return _written(await self._resources.put(self._resource, self._checked(str(given)), document, options))
+        return self._written(await self._resources.put(self._resource, self._checked(str(given)), document, options))
 
     async def post(self, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
-        return _written(await self._resources.post(self._resource, document, options))
+        return self._written(await self._resources.post(self._resource, document, options))
 
     async def patch(self, id: str, request: Request, options: Write) -> Response:
         change = await read_json(request, NO_CHANGE)
@@ -139,7 +140,21 @@ class ResourceRoutes:
         return answer(200, {"deleted": "1", "key": key}, revision)
 
     async def _patched(self, id: str, change: Change, options: Options) -> Response:
-        return _written(await self._resources.patch(self._resource, self._checked(id), change, options))
+        return self._written(await self._resources.patch(self._resource, self._checked(id), change, options))
+
+    def _written(self, written: Written) -> Response:
+        value = self._public(written.value)
+        return answer(201 if written.created else 200, {"key": written.key, "value": value}, written.revision)
+
+    def _shown(self, item: listing.Item) -> listing.Item:
+        return replace(item, value=self._public(item.value)) if self._resource.secrets else item
+
+    def _public(self, value: object) -> object:
+        """Without the properties that nobody may read back; what is no object of ours may be all secret."""
+        secrets = self._resource.secrets
+        if not secrets:
+            return value
+        return {name: item for name, item in value.items() if name not in secrets} if isinstance(value, dict) else None
 
     def _checked(self, object_id: str) -> str:
         return checked_id(self._resource, object_id)
@@ -159,10 +174,6 @@ def checked_id(resource: Resource, object_id: str) -> str:
 
 def _missing_id(resource: Resource) -> BadRequest:
     return BadRequest(f"missing {resource.singular} id")
-
-
-def _written(written: Written) -> Response:
-    return answer(201 if written.created else 200, {"key": written.key, "value": written.value}, written.revision)
 
 
 def _ttl(text: str | None) -> int | None:

@@ -17,6 +17,7 @@ from data_plane.config.named_upstreams import NamedUpstreams
 from data_plane.config.plugins import PluginRegistry
 from data_plane.config.routes import Surroundings, choose_upstream, compile_route, conditions_of
 from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
+from data_plane.config.ssls import Ssls
 from data_plane.config.stream_routes import StreamRoutes
 from data_plane.config.tables import Tables, store_problems
 from data_plane.config.upstreams import UpstreamTable
@@ -40,6 +41,7 @@ class Compiler:
         self._entries: dict[str, RouteEntry[Route]] = {}
         self._router = Router[Route]()
         self._routes: dict[str, Route] = {}
+        self._ssls = Ssls(self._tables)
         self._streams = StreamRoutes(self._held, self._upstreams, self._find_upstream)
 
     @property
@@ -75,6 +77,7 @@ class Compiler:
         affected = self._held.check_all(touched, self._registry.live)
         self._registry.release(self._held.runs)
         plugins = self._registry.all()
+        self._ssls.recompile(key.id for key in touched if key.kind == "ssls")
         if self._recompile_global(affected, plugins):
             affected |= {ResourceKey("routes", route_id) for route_id in self._held.routes}
         self._forget_upstreams(touched)
@@ -90,6 +93,7 @@ class Compiler:
             self._streams.router,
             self._streams.routes,
             self._named.find,
+            self._ssls.table,
         )
 
     def _recompile_global(self, affected: set[ResourceKey], plugins: Mapping[str, WasmPlugin]) -> bool:

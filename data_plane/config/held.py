@@ -53,7 +53,7 @@ class HeldTables:
                     self._check(key, GlobalRuleSpec, self.global_rules, live)
                 case "stream_routes":
                     self._check(key, StreamRouteSpec, self.stream_routes, live)
-                case "upstreams" | "wasm_plugins":
+                case "upstreams" | "wasm_plugins" | "ssls":
                     pass
         return self._references.reaching(keys)
 
@@ -75,7 +75,7 @@ class HeldTables:
                 held = self.global_rules.get(key.id)
             case "stream_routes":
                 held = self.stream_routes.get(key.id)
-            case "upstreams" | "wasm_plugins":
+            case "upstreams" | "wasm_plugins" | "ssls":
                 pass
         return held is not None and held.complete and plugin in enabled_plugins(held.spec)
 

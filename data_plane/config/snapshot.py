@@ -7,6 +7,7 @@ stay).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -144,6 +145,51 @@ class _NoStreams:
 NO_STREAMS = _NoStreams()
 
 
+@dataclass(frozen=True, slots=True)
+class ClientAuth:
+    """Who may connect: `ca` is PEM, `depth` how many certificates may stand between. Paths with a match of `skip` are open to
+    others too."""
+
+    ca: str
+    depth: int = 1
+    skip: tuple[re.Pattern[str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ssl:
+    """An ssls object as a listener uses it: certificates with their keys, in PEM; `protocols` from the oldest on."""
+
+    id: str
+    pairs: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    protocols: tuple[str, ...]
+    client: ClientAuth | None = None
+
+
+class SslNames(Protocol):
+    def match(self, name: bytes) -> Ssl | None:
+        """`name` in lower case without a final dot, empty when the client named none."""
+
+
+class _NoNames:
+    def match(self, name: bytes) -> Ssl | None:
+        return None
+
+
+NO_NAMES = _NoNames()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SslTable:
+    """`guards`: some of them want a certificate from clients."""
+
+    names: SslNames = NO_NAMES
+    all: tuple[Ssl, ...] = ()
+    guards: bool = False
+
+
+NO_SSLS = SslTable()
+
+
 def _no_upstream(name: str) -> Upstream | None:
     return None
 
@@ -164,3 +210,4 @@ class Snapshot:
     stream_router: StreamRouter = NO_STREAMS
     stream_routes: Mapping[str, StreamRoute] = field(default_factory=dict)
     find_upstream: Callable[[str], Upstream | None] = _no_upstream
+    ssls: SslTable = NO_SSLS

@@ -22,6 +22,7 @@ from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
+from shared.schema.ssl import SslSpec
 from shared.schema.stream_route import StreamRouteSpec
 from shared.schema.upstream import UpstreamSpec
 from shared.schema.wasm_plugin import WasmPluginSpec
@@ -40,7 +41,7 @@ S = TypeVar("S", bound=Spec)
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`references` maps a property to the kind that it names an object of."""
+    """`references` maps a property to the kind that it names an object of; no answer shows the properties in `secrets`."""
 
     kind: Kind
     singular: str
@@ -48,6 +49,7 @@ class Resource:
     verbs: frozenset[Verb] = ALL_VERBS
     references: Mapping[str, Kind] = field(default_factory=dict)
     has_plugins: bool = False
+    secrets: tuple[str, ...] = ()
 
 
 RESOURCES: dict[Kind, Resource] = {
@@ -73,6 +75,7 @@ RESOURCES: dict[Kind, Resource] = {
             has_plugins=True,
         ),
         Resource("wasm_plugins", "wasm_plugin", WasmPluginSpec, NO_POST),
+        Resource("ssls", "ssl", SslSpec, secrets=("key", "keys")),
     )
 }
 
