@@ -114,6 +114,7 @@ class Route:
     timeouts: Timeouts
     service_id: str | None = None
     problem: str | None = None
+    enable_websocket: bool = False
 
 
 class Router(Protocol):
@@ -193,7 +194,6 @@ NO_SSLS = SslTable()
 def _no_upstream(name: str) -> Upstream | None:
     return None
 
-    enable_websocket: bool = False
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:

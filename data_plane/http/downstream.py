@@ -26,7 +26,9 @@ from data_plane.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from data_plane.exchange.exchange import Exchange
+    from data_plane.exchange.ports import Serving, UpstreamPort
     from data_plane.http.listener import Gateway
+    from data_plane.http.upstream import UpstreamConnection
     from shared.proxy_wasm.tls_properties import TlsFacts
 
 
@@ -190,8 +192,6 @@ class ClientConnection(RequestReader):
         else:
             self._close()
 
-    unix_time_ns = staticmethod(time.time_ns)
-
     def tunnel(self, data: bytes, upstream: UpstreamPort, idle_seconds: float) -> None:
         self._outbox.put(self._transport, data)
         self._outbox.flush()
@@ -210,6 +210,8 @@ class ClientConnection(RequestReader):
             exchange.tunnel_ended()
         if self._gateway.draining:
             self._gateway.note_end()
+
+    unix_time_ns = staticmethod(time.time_ns)
 
     # What the gateway asks.
 
@@ -275,8 +277,6 @@ class ClientConnection(RequestReader):
         exchange = self._exchange = open_exchange(gateway, self, request)
         exchange.start(body, self._state == WAIT)
 
-    def _continue(self, body: bytes, eos: bool) -> None:
-        if self._exchange is not None:
     def _begin_upgrade(self, request: RequestHead) -> None:
         self._gateway.counters.requests += 1
         self._open_upgrade(self._gateway, request)
@@ -285,6 +285,8 @@ class ClientConnection(RequestReader):
         exchange = self._exchange = open_upgrade(serving, self, request)
         exchange.start(b"", True)
 
+    def _continue(self, body: bytes, eos: bool) -> None:
+        if self._exchange is not None:
             self._exchange.request_body(body, eos)
 
     def _end(self, trailers: bytes) -> None:

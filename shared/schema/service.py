@@ -15,8 +15,8 @@ class ServiceSpec(Described):
     plugins: Maybe[Plugins] = None
     upstream: Maybe[UpstreamSpec] = None
     upstream_id: Maybe[ReferenceId] = None
-
     enable_websocket: bool = False
+
     script: NotYet = None
 
     @property
