@@ -21,7 +21,7 @@ from data_plane.exchange.framing import length_line
 from data_plane.exchange.messages import RequestFields, RequestHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
-from data_plane.h2.abuse import ANSWERED, SENT, OutOfPatience
+from data_plane.h2.abuse import ANSWERED, MALFORMED_PRICE, SENT, OutOfPatience
 from data_plane.h2.client_stream import ClientStream
 from data_plane.h2.connection import CLOSED, GOING, LAST, LEAVING, OPEN, H2Protocol, Handlers
 from data_plane.h2.exchanges import spoken_over_h2
@@ -128,7 +128,7 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             if done and request.fields.length > 0:
                 raise HeadError("bad_framing")
         except HeadError as error:
-            self._patience.charge(self._loop.time())
+            self._patience.charge(self._loop.time(), MALFORMED_PRICE)
             self._refuse(stream, error.kind)
         else:
             self._begin(stream, request)

@@ -13,6 +13,7 @@ OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14
 UNKNOWN = 2
 # A status that takes long to say helps nobody, and is a field.
 _MESSAGE_BYTES = 1024
+_OWN_TEXT = re.compile(rb'\{"error_msg":"([^"\\]*)"\}\s*')
 _STATUS_LINE = re.compile(rb"(?i)\r\ngrpc-status:")
 _REPLACED = re.compile(rb"(?i)content-type:[^\r]*\r\n")
 _CONTENT_TYPE = re.compile(rb"(?i)\r\ncontent-type:[ \t]*([^\r]*)")
@@ -37,7 +38,8 @@ def trailers_only(head: bytes, body: bytes) -> bytes:
         return head
     _, _, lines = head.partition(b"\r\n")
     status = OF_HTTP.get(int(head[9:12]), UNKNOWN)
-    message = _encoded(body[:_MESSAGE_BYTES].strip())
+    own = _OWN_TEXT.fullmatch(body)
+    message = _encoded(body[:_MESSAGE_BYTES].strip() if own is None else own[1])
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: %d\r\n%b%b" % (
         status,
         b"grpc-message: %b\r\n" % message if message else b"",
