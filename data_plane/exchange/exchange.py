@@ -28,11 +28,13 @@ A request with plugins is a FilteredExchange (filtered.py), which stands between
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from data_plane.exchange.framing import BODILESS, CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE, chunk, length_line
+from data_plane.exchange.framing import BODILESS, CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE, chunk
+from data_plane.exchange.grpc import local_response
 from data_plane.exchange.messages import ResponseHead
 from data_plane.exchange.outgoing import Outgoing
+from data_plane.exchange.ports import TrailingClient
 from data_plane.exchange.replies import reply_for
 from data_plane.exchange.sending import CLIENT_BLOCKED, DONE, RESPONDING, STATES, WAITING, Sending
 
@@ -72,8 +74,15 @@ class Exchange(Sending):
         self._forward_body(data, eos)
 
     def request_trailers(self, lines: bytes) -> None:
-        """The end of the body, with field lines behind it, which only plugins see and pass on."""
-        self.request_body(b"", True)
+        """The end of the body, with field lines behind it. Those of chunks only plugins see and pass on."""
+        outgoing = self._outgoing
+        if self.head.fields.minor_version < 2 or outgoing is None:
+            self.request_body(b"", True)
+            return
+        self.request_done = True
+        if self.state <= RESPONDING:
+            outgoing.end_with(lines)
+            self._pump(outgoing)
 
     def client_blocked(self) -> None:
         """What was sent to the client piles up."""
@@ -124,8 +133,15 @@ class Exchange(Sending):
 
     def upstream_interim(self, response: ResponseHead) -> None:
         """Passed on as RFC 9110, section 15.2, wants it, but not to a client of HTTP/1.0. Plugins see final ones only."""
-        if self.state == WAITING and self.head.fields.minor_version == 1:
+        if self.state == WAITING and self.head.fields.minor_version:
             self.client.send(response.open + b"\r\n")
+
+    @property
+    def keeps_trailers(self) -> bool:  # type: ignore[override]  # asked once, when a response in chunks begins
+        return self.head.fields.minor_version == 2
+
+    def upstream_trailers(self, lines: bytes) -> None:
+        cast(TrailingClient, self.client).end_with(lines)
 
     def upstream_body(self, data: bytes, eos: bool) -> None:
         if eos:
@@ -153,7 +169,11 @@ class Exchange(Sending):
         """Answer with the gateway's own reply."""
         reply = reply_for(kind)
         self._drop_upstream()
-        self._begin_response(reply.head, reply.status, len(reply.body), length_line(len(reply.body)), reply.body, True)
+        self._begin_reply(reply.head, reply.body)
+
+    def _begin_reply(self, head: bytes, body: bytes) -> None:
+        head, length, framing, body = local_response(self.head, head, body)
+        self._begin_response(head, int(head[9:12]), length, framing, body, True)
 
     def _whole_response(self, head: bytes, status: int, length: int, framing: bytes, body: bytes) -> None:
         """Most that are here in full have a length and a body and keep the connection; `_begin_response` has the rest."""

@@ -16,9 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from data_plane.exchange.framing import has_body, last_chunk, length_line
+from data_plane.exchange.grpc import local_response
 from data_plane.exchange.info import DescribedExchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from data_plane.exchange.outgoing import Outgoing
+from data_plane.exchange.ports import TrailingClient
 from data_plane.exchange.replies import open_reply, reply_for
 from data_plane.exchange.sending import DONE, REPLYING, RESPONDING, STARTING
 from data_plane.exchange.trailing import TrailingChain
@@ -110,11 +112,11 @@ class FilteredExchange(DescribedExchange):
             self._regulate_response()
 
     @property
-    def keeps_trailers(self) -> bool:  # type: ignore[override]  # asked once, when a response in chunks begins
-        return self._chain.reads_trailers
+    def keeps_trailers(self) -> bool:  # type: ignore[override]  # as in the base
+        return self._chain.reads_trailers or self.head.fields.minor_version == 2
 
     def request_trailers(self, lines: bytes) -> None:
-        if not self._chain.reads_trailers:
+        if not (self._chain.reads_trailers or self.head.fields.minor_version == 2):
             self.request_body(b"", True)
             return
         self.request_done = True
@@ -148,7 +150,7 @@ class FilteredExchange(DescribedExchange):
             self._pump(outgoing)
 
     def forward_response_trailers(self, lines: bytes) -> None:
-        """Only chunks have room for them (RFC 9112, section 7.1.2)."""
+        """In HTTP/1 only chunks have room for them (RFC 9112, section 7.1.2)."""
         if self.state == DONE:
             return
         if self._held is not None:
@@ -156,6 +158,8 @@ class FilteredExchange(DescribedExchange):
         if self._chunked:
             self._finish(last_chunk(lines), self._keep_alive)
         else:
+            if self.head.fields.minor_version == 2:
+                cast(TrailingClient, self.client).end_with(lines)
             self._continue_response(b"", True)
 
     def forward_response_head(self, head: bytes) -> None:
@@ -238,7 +242,10 @@ class FilteredExchange(DescribedExchange):
     def _reply(self, head: bytes, body: bytes) -> None:
         self._drop_upstream()
         self.state = REPLYING
-        self._respond(head, len(body), length_line(len(body)), body, True)
+        if self.head.fields.minor_version == 2:
+            cast(TrailingClient, self.client).end_with(b"")
+        head, length, framing, body = local_response(self.head, head, body)
+        self._respond(head, length, framing, body, True)
 
     def held(self) -> object:
         return (self.state, self.request_bytes, self.response_bytes) if self._chain.holding else None

@@ -88,7 +88,16 @@ class HeadExchange(FilteredExchange):
 
     @property
     def keeps_trailers(self) -> bool:  # type: ignore[override]  # as in the base
-        return self._stream is None and not self._settled and self._chain.reads_trailers
+        if self._stream is not None or self._settled:
+            return self.head.fields.minor_version == 2
+        return super().keeps_trailers
+
+    def upstream_trailers(self, lines: bytes) -> None:
+        """The plugin takes none."""
+        if self._stream is not None or self._settled:
+            Exchange.upstream_trailers(self, lines)
+        else:
+            super().upstream_trailers(lines)
 
     def upstream_body(self, data: bytes, eos: bool) -> None:
         if self._stream is None:

@@ -40,6 +40,13 @@ class ClientPort(Protocol):
     def unix_time_ns(self) -> int: ...
 
 
+class TrailingClient(ClientPort, Protocol):
+    """A client of HTTP/2 (`minor_version` is 2): responses have no framing for it, and may have trailers."""
+
+    def end_with(self, lines: bytes) -> None:
+        """The response's end, when it is said, has these field lines behind it; the last ones count."""
+
+
 class UpstreamPort(Protocol):
     """A connection to an upstream, used by one exchange at a time, from `begin` to `release` or `close`."""
 

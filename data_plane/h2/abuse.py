@@ -23,8 +23,8 @@ PRICES = {_PRIORITY: 1.0, _RST_STREAM: 5.0, _SETTINGS: 20.0, _PING: 5.0, _WINDOW
 UNKNOWN_PRICE = 2.0
 EMPTY_DATA_PRICE = 5.0
 
-# That is no request: more than its answer earns.
-MALFORMED_PRICE = 10.0
+# That is no request: more than its answer and the frame of that earn.
+MALFORMED_PRICE = 15.0
 
 # A request that was answered, and a DATA frame in either direction.
 ANSWERED = 5.0

@@ -40,7 +40,6 @@ class ClientStream(Outflow):
         "client_address",
         "connection_id",
         "exchange",
-        "is_grpc",
         "length",
         "local_address",
         "request_done",
@@ -59,7 +58,6 @@ class ClientStream(Outflow):
         self.exchange: Exchange | None = None
         self.request_done = request_done
         self.length = CHUNKED
-        self.is_grpc = False
         self.touched = self.waits_since = now
         self._held: object = None
         self._looks = 0
@@ -161,7 +159,6 @@ class ClientStream(Outflow):
     unix_time_ns = staticmethod(time.time_ns)
 
     def end_with(self, lines: bytes) -> None:
-        """The response's end, said next, has these field lines behind it."""
         self.trailers = trailer_fields(lines)
 
     # Sending.

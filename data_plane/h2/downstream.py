@@ -24,10 +24,8 @@ from data_plane.exchange.replies import reply_for
 from data_plane.h2.abuse import ANSWERED, MALFORMED_PRICE, SENT, OutOfPatience
 from data_plane.h2.client_stream import ClientStream
 from data_plane.h2.connection import CLOSED, GOING, LAST, LEAVING, OPEN, H2Protocol, Handlers
-from data_plane.h2.exchanges import spoken_over_h2
 from data_plane.h2.fields import Field, request_head, trailer_lines
 from data_plane.h2.frames import PREFACE
-from data_plane.h2.grpc import content_type, is_grpc
 from data_plane.h2.limits import CONCURRENT_STREAMS, GOAWAY_SECONDS, STREAM_IDLE_SECONDS
 from data_plane.http.forwarded import Forwarding, forwarding_for
 from data_plane.http.head import NO_FIELDS, HeadError, parse_request
@@ -139,12 +137,11 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         # Of a trusted peer it is that of the client that it speaks for.
         stream.client_address = self.client_address
         stream.length = fields.length
-        stream.is_grpc = is_grpc(content_type(request.open))
         if not fields.length:
             stream.request_done = True
         gateway = self._gateway
         gateway.counters.requests += 1
-        stream.exchange = exchange = spoken_over_h2(open_exchange(gateway, stream, request))
+        stream.exchange = exchange = open_exchange(gateway, stream, request)
         exchange.start(b"", stream.request_done)
 
     def _refuse(self, stream: ClientStream, kind: str) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+from data_plane.exchange.framing import length_line
+from data_plane.exchange.messages import UNTIL_CLOSE, RequestHead
+
 # gRPC's http-grpc-status-mapping; the rest is UNKNOWN.
 OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 UNKNOWN = 2
@@ -30,6 +33,13 @@ def is_grpc(content_type: bytes) -> bool:
     if not content_type.startswith(b"application/grpc"):
         return False
     return content_type[16:17] in (b"", b"+", b";", b" ")
+
+
+def local_response(request: RequestHead, head: bytes, body: bytes) -> tuple[bytes, int, bytes, bytes]:
+    """A reply that was made here as its client understands it: (open head, length, framing line, body)."""
+    if request.fields.minor_version == 2 and is_grpc(content_type(request.open)):
+        return trailers_only(head, body), UNTIL_CLOSE, b"", b""
+    return head, len(body), length_line(len(body)), body
 
 
 def trailers_only(head: bytes, body: bytes) -> bytes:
