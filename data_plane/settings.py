@@ -198,7 +198,11 @@ def _trace_key(text: str) -> str | None:
 
 
 def _streams(text: str) -> tuple[StreamListen, ...]:
-    return tuple(_stream(part.strip()) for part in text.split(",") if part.strip())
+    found = tuple(_stream(part.strip()) for part in text.split(",") if part.strip())
+    for item in found:
+        if found.count(item) > 1:
+            raise ValueError(f"{item} stands there twice")
+    return found
 
 
 def _stream(text: str) -> StreamListen:

@@ -7,10 +7,12 @@ A reload reads the settings anew; whatever is wrong with them costs one line in 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -29,11 +31,23 @@ from shared.run_file import RunFile, run_path
 log = structlog.get_logger(__name__)
 
 
+class Listen(NamedTuple):
+    """Something to listen for: the option that says so, and the address as the operator wrote it and as it is."""
+
+    option: str
+    shown: str
+    address: Address
+
+    @property
+    def name(self) -> str:
+        return f"{self.option} {self.shown}"
+
+
 class ListenError(OSError):
     """One line for the operator."""
 
-    def __init__(self, address: str, option: str, error: OSError) -> None:
-        super().__init__(f"cannot listen on {address} (--{option}): {error.strerror or error}")
+    def __init__(self, listen: Listen, error: OSError) -> None:
+        super().__init__(f"cannot listen on {listen.shown} (--{listen.option}): {error.strerror or error}")
 
 
 class DataPlane:
@@ -44,7 +58,7 @@ class DataPlane:
         self._coming = settings
         self._reread = reread
         self._sockets = Sockets()
-        self._pages: dict[Address, socket.socket] = {}
+        self._pages: dict[tuple[str, Address], socket.socket] = {}
         self._claims: dict[str, Claim] = {}
         self._pulses = Pulses()
         self._run_file: RunFile | None = None
@@ -84,13 +98,12 @@ class DataPlane:
     # What a crew needs.
 
     def _orders(self, settings: Settings) -> Orders:
-        for option, item in _wanted(settings):
+        for listen in _wanted(settings):
             try:
-                self._sockets.open((item.host, item.port), settings.workers)
+                self._sockets.open(listen.name, listen.address, settings.workers)
             except OSError as error:
                 self._keep_only(self._settings)
-                shown_as = str(item) if option == "stream-listen" else shown((item.host, item.port))
-                raise ListenError(shown_as, option, error) from error
+                raise ListenError(listen, error) from error
         self._claim(settings.store)
         listeners = self._open_pages(settings)
         # Where the control API really is, for the links to traces.
@@ -115,11 +128,11 @@ class DataPlane:
         return Orders(settings.workers, work, shows, tuning.grace, tuning.drain_delay, tuning.stuck_after)
 
     def _place(self, settings: Settings, number: int, pulse: Pulse, replaces: bool) -> Place:
-        def mine(host: str, port: int) -> list[socket.socket]:
-            return self._sockets.of((host, port), number, settings.workers)
+        def mine(listen: Listen) -> list[socket.socket]:
+            return self._sockets.of(listen.name, number, settings.workers)
 
-        streams = [(opened, item.sniffs) for item in settings.streams for opened in mine(item.host, item.port)]
-        return Place(number, mine(settings.host, settings.port), streams, pulse, replaces)
+        streams = [(opened, item.sniffs) for item in settings.streams for opened in mine(_of_stream(item))]
+        return Place(number, mine(_of_http(settings)), streams, pulse, replaces)
 
     def _claim(self, store: str) -> None:
         if store not in self._claims:
@@ -132,13 +145,13 @@ class DataPlane:
         """An address that cannot be had costs the operator a page, and clients nothing: it is said, and the gateway goes on."""
         pages = _pages(settings)
         for option, wanted in pages.items():
-            if wanted is not None and wanted not in self._pages:
+            if wanted is not None and (option, wanted) not in self._pages:
                 try:
-                    self._pages[wanted] = page_socket(*wanted)
+                    self._pages[option, wanted] = page_socket(*wanted)
                 except OSError as error:
                     reason = error.strerror or str(error)
                     log.error(f"cannot listen on {shown(wanted)} (--{option}): {reason}; going on without that page")
-        found = {option: None if wanted is None else self._pages.get(wanted) for option, wanted in pages.items()}
+        found = {option: None if wanted is None else self._pages.get((option, wanted)) for option, wanted in pages.items()}
         return Listeners(found["prometheus"], found["control"], found["status"])
 
     def _close_pages(self) -> None:
@@ -147,37 +160,41 @@ class DataPlane:
         self._pages.clear()
 
     def _keep_only(self, settings: Settings) -> None:
-        places = {(item.host, item.port) for _, item in _wanted(settings)}
-        for place in self._sockets.places() - places:
-            self._sockets.close_at(place)
-        wanted = set(_pages(settings).values())
+        for name in self._sockets.names() - {listen.name for listen in _wanted(settings)}:
+            self._sockets.close_only(name)
+        wanted = _pages(settings).items()
         for page in [page for page in self._pages if page not in wanted]:
             self._pages.pop(page).close()
 
     def _announce(self, settings: Settings) -> None:
-        listen = shown(self._sockets.bound((settings.host, settings.port)))
+        listen = shown(self._sockets.bound(_of_http(settings).name))
         if self._run_file is None:
             try:
                 self._run_file = RunFile(run_path(listen))
             except OSError as error:
                 log.warning("`waspgate reload` cannot find this data plane, SIGHUP can", reason=str(error))
         if settings.streams:
-            bound = ((item, self._sockets.bound((item.host, item.port))) for item in settings.streams)
+            bound = ((item, self._sockets.bound(_of_stream(item).name)) for item in settings.streams)
             log.info("TCP is proxied", listen=", ".join(str(StreamListen(*place, item.sniffs)) for item, place in bound))
         pages = {
-            option: shown(self._pages[wanted].getsockname()[:2])
+            option: shown(self._pages[option, wanted].getsockname()[:2])
             for option, wanted in _pages(settings).items()
-            if wanted is not None and wanted in self._pages
+            if wanted is not None and (option, wanted) in self._pages
         }
         log.info("data plane is starting", listen=listen, workers=settings.workers, pid=os.getpid(), **pages)
 
 
-def _wanted(settings: Settings) -> list[tuple[str, StreamListen]]:
-    """Every address for clients, with the option that it comes from."""
-    return [
-        ("listen", StreamListen(settings.host, settings.port, False)),
-        *(("stream-listen", item) for item in settings.streams),
-    ]
+def _of_http(settings: Settings) -> Listen:
+    return Listen("listen", settings.address, (settings.host, settings.port))
+
+
+def _of_stream(item: StreamListen) -> Listen:
+    return Listen("stream-listen", str(item), (item.host, item.port))
+
+
+def _wanted(settings: Settings) -> list[Listen]:
+    """Every address for clients."""
+    return [_of_http(settings), *map(_of_stream, settings.streams)]
 
 
 def _pages(settings: Settings) -> dict[str, Address | None]:
@@ -186,6 +203,8 @@ def _pages(settings: Settings) -> dict[str, Address | None]:
 
 def supervise(settings: Settings, reread: Callable[[], Settings]) -> int:
     """The exit status. Raises ListenError."""
+    # From when it can be found, a reload waits for the supervisor instead of ending it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     with suppress(OSError):
         for left in sweep():
             log.info("deleted the shared state of a gateway that was killed", directory=str(left))

@@ -30,6 +30,7 @@ from data_plane.config.watcher import ConfigWatcher
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
 from data_plane.http.tracing import Tracer, TracingConnection
+from data_plane.http.tuned import tune
 from data_plane.observe.pulse import BEAT_SECONDS, Pulse, State
 from data_plane.observe.reporter import Reporter
 from data_plane.observe.status import PROBLEMS_SHOWN, WorkerStatus
@@ -73,6 +74,7 @@ class Place:
 
 def run(settings: Settings, place: Place) -> None:
     """Serve until a signal."""
+    tune(settings.tuning)
     configure_logging()
     structlog.contextvars.bind_contextvars(worker=place.number, pid=os.getpid())
     uvloop.run(_run(settings, place))

@@ -1,4 +1,4 @@
-"""The command line: `waspgate up | control-plane | data-plane | plugin ...`.
+"""The command line: `waspgate up | control-plane | data-plane | reload | plugin ...`.
 
 The law: a command only gathers its settings and starts processes; the planes never import each other, and this is the
 one place that knows how both are started.
@@ -16,6 +16,7 @@ import typer
 from control_plane.cli import up as both
 from control_plane.cli.errors import CommandError
 from control_plane.cli.plugin.commands import app as plugin
+from control_plane.cli.reload import reload
 from control_plane.cli.settings import load_settings
 
 app = typer.Typer(
@@ -59,6 +60,10 @@ TraceKey = Annotated[
 Control = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Control API, default 127.0.0.1:9090, empty: none  [env: WASPGATE_CONTROL]"),
+]
+Status = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Status API, default 127.0.0.1:7085, empty: none  [env: WASPGATE_STATUS]"),
 ]
 AdminKey = Annotated[
     str | None,
@@ -107,6 +112,7 @@ def up(
     workers: Workers = None,
     prometheus: Prometheus = None,
     control: Control = None,
+    status: Status = None,
     trace_key: TraceKey = None,
     admin_key: AdminKey = None,
     allow_private_module_sources: PrivateSources = None,
@@ -115,7 +121,8 @@ def up(
 ) -> None:
     """Run the control plane and the data plane together."""
     options: Options = {"store": store, "admin": admin, "listen": listen, "workers": workers, "admin_key": admin_key}
-    options |= {"stream_listen": stream_listen, "prometheus": prometheus, "control": control, "trace_key": trace_key}
+    options |= {"stream_listen": stream_listen, "prometheus": prometheus, "control": control, "status": status}
+    options |= {"trace_key": trace_key}
     options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
     raise typer.Exit(both.run(load_settings(options, config)))
 
@@ -146,13 +153,22 @@ def data_plane(
     workers: Workers = None,
     prometheus: Prometheus = None,
     control: Control = None,
+    status: Status = None,
     trace_key: TraceKey = None,
     config: Config = None,
 ) -> None:
     """Run the workers that proxy requests."""
     options: Options = {"store": store, "listen": listen, "workers": workers, "stream_listen": stream_listen}
-    options |= {"prometheus": prometheus, "control": control, "trace_key": trace_key}
+    options |= {"prometheus": prometheus, "control": control, "status": status, "trace_key": trace_key}
     both.become_data_plane(load_settings(options, config))
+
+
+@app.command(name="reload", epilog="Example: waspgate reload --config /etc/waspgate.toml")
+def reload_data_plane(listen: Listen = None, config: Config = None) -> None:
+    """Have the data plane that listens here read its settings again, and replace its workers without losing a request."""
+    settings = load_settings({"listen": listen}, config)
+    run = reload(settings)
+    typer.echo(f"new workers serve {settings.listen} (data plane {run.pid})")
 
 
 app.add_typer(plugin)

@@ -1,7 +1,8 @@
 """Runs both planes as processes under one parent.
 
 The law: the parent restarts nothing. When a plane ends by itself the parent says which and how, stops the other, and
-ends with status 1; SIGTERM or SIGINT stops both gracefully and ends with status 0. A plane does not outlive its parent.
+ends with status 1; SIGTERM or SIGINT stops both gracefully and ends with status 0; SIGHUP is the data plane's. A plane does
+not outlive its parent.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ async def _supervise(settings: Settings) -> int:
         **_pages(settings),
     )
     stop = _stop_event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, planes["data plane"])
     ends = {asyncio.create_task(process.wait(), name=name) for name, process in planes.items()}
     signalled = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({*ends, signalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -90,6 +92,11 @@ def _stop_event() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def _reload(data_plane: Process) -> None:
+    if data_plane.returncode is None:
+        data_plane.send_signal(signal.SIGHUP)
 
 
 async def _stop(planes: Mapping[str, Process], ends: set[asyncio.Task[int]]) -> None:

@@ -1,7 +1,7 @@
 """Every size, count and time that bounds a peer, in one place, each with its reason.
 
-The law: a peer can make the gateway hold no more than these figures say. They are properties of this implementation, not
-configuration: a value that an operator needs to change becomes a setting only when one asks for it.
+The law: a peer can make the gateway hold no more than these figures say. They are properties of this implementation; a few are
+settings too (shared/tuning.py), and those are set here once, before a worker serves.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ FIELDS = 100
 # Answers carry policies and cookies: nginx with proxy_buffer_size raised, Envoy's default is 60 KiB.
 RESPONSE_HEAD_BYTES = 64 * 1024
 RESPONSE_FIELDS = 200
+# Of a request's body, as it is before any coding: without a limit, as in APISIX, unless one is set.
+BODY_BYTES = 1 << 62
 # 100, 102 and 103 may precede an answer; more than this many is an upstream that never means to answer.
 INTERIM_RESPONSES = 16
 # RFC 9112 section 2.2 asks to skip at least one empty line before a request; some old clients send one after a body.
@@ -30,6 +32,8 @@ PIPELINE_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 # nginx's keepalive_timeout.
 KEEPALIVE_SECONDS = 75.0
+# A worker that goes away leaves idle clients so long to ask once more: a busy client's next request comes sooner.
+DRAIN_IDLE_SECONDS = 1.0
 # nginx's client_body_timeout: between two reads, not for the whole body.
 BODY_IDLE_SECONDS = 60.0
 # nginx's send_timeout; a client must take what is buffered (64 KiB) in this time, so about 1 KiB/s is the slowest.

@@ -1,7 +1,7 @@
 """What the connections of one worker share, and the socket that they come from.
 
-The law: a connection that was let in is either in `clients` or gone; draining lets none in, closes the idle ones, and waits for
-the rest.
+The law: a connection that was let in is either in `clients` or gone; draining lets none in, closes those that stay idle, and
+waits for the rest.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from data_plane.config.snapshot import Route, Snapshot, Timeouts
+from data_plane.http import limits
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.head import HeadError, parse_request
-from data_plane.http.limits import CONNECTIONS, HELD_SECONDS, KEEPALIVE_SECONDS, RESERVED_FILES
 from data_plane.http.outbox import Outbox
 from data_plane.http.pool import Pool
 from data_plane.http.trust import NOBODY, Trust
@@ -63,6 +63,7 @@ class Gateway:
     __slots__ = (
         "_connection_ids",
         "_drained",
+        "_left",
         "_sweeper",
         "clients",
         "counters",
@@ -83,6 +84,7 @@ class Gateway:
         self.snapshot = NOTHING_YET
         self.draining = False
         self._drained = asyncio.Event()
+        self._left = asyncio.Event()
         self.outbox = Outbox(loop)
         self.pool = Pool(loop, self.outbox)
         self.counters = Counters()
@@ -117,11 +119,13 @@ class Gateway:
         self.clients.discard(client)
         if self.draining:
             self.note_end()
+            if not self.clients:
+                self._left.set()
 
     def _sweep(self) -> None:
         """Close the idle: looking at all of them now and then costs less than a deadline moved by every request."""
         for client in tuple(self.clients):
-            client.sweep(int(KEEPALIVE_SECONDS / SWEEP_SECONDS), int(HELD_SECONDS / SWEEP_SECONDS))
+            client.sweep(int(limits.KEEPALIVE_SECONDS / SWEEP_SECONDS), int(limits.HELD_SECONDS / SWEEP_SECONDS))
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def note_end(self) -> None:
@@ -137,6 +141,11 @@ class Gateway:
         """Let what is in flight end within so many seconds; returns how many exchanges were cut."""
         self.draining = True
         self._sweeper.cancel()
+        if self.clients:
+            # Who is about to ask, on a connection that is new or kept alive, is answered once more and told to come elsewhere.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(grace, limits.DRAIN_IDLE_SECONDS)):
+                    await self._left.wait()
         for client in tuple(self.clients):
             client.drain()
         self.note_end()
@@ -154,8 +163,8 @@ def connection_limit() -> int:
     """Clients that one worker takes: each may need a second file for its upstream connection."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return CONNECTIONS
-    return max(1, min(CONNECTIONS, (soft - RESERVED_FILES) // 2))
+        return limits.CONNECTIONS
+    return max(1, min(limits.CONNECTIONS, (soft - limits.RESERVED_FILES) // 2))
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -19,35 +19,30 @@ StreamListener = tuple[socket.socket, bool]
 
 
 class Sockets:
-    """By address, as it was asked for: port 0 stands for one port as long as it is wanted."""
+    """By the name of what is listened for; port 0 stands for one port as long as the name is wanted."""
 
     def __init__(self) -> None:
-        self._held: dict[Address, list[socket.socket]] = {}
+        self._held: dict[str, list[socket.socket]] = {}
 
-    def open(self, place: Address, workers: int) -> None:
+    def open(self, name: str, address: Address, workers: int) -> None:
         """Have a socket there for each worker. Raises OSError when somebody else listens there."""
-        held = self._held.get(place)
+        held = self._held.get(name)
         if held is None:
-            held = self._held[place] = [_first(*place)]
-        try:
-            while len(held) < workers:
-                held.append(listening_socket(*self.bound(place)))
-        except OSError:
-            if len(held) == 1:
-                self.close_at(place)
-            raise
+            held = self._held[name] = [_first(*address)]
+        while len(held) < workers:
+            held.append(listening_socket(*self.bound(name)))
 
-    def bound(self, place: Address) -> Address:
+    def bound(self, name: str) -> Address:
         """Where that is: with the port that the kernel chose for 0."""
-        host, port = self._held[place][0].getsockname()[:2]
+        host, port = self._held[name][0].getsockname()[:2]
         return host, port
 
-    def places(self) -> set[Address]:
+    def names(self) -> set[str]:
         return set(self._held)
 
-    def of(self, place: Address, number: int, workers: int) -> list[socket.socket]:
+    def of(self, name: str, number: int, workers: int) -> list[socket.socket]:
         """Those of one worker of so many; numbers begin with 1."""
-        return self._held[place][number - 1 :: workers]
+        return self._held[name][number - 1 :: workers]
 
     def keep(self, mine: Iterable[socket.socket]) -> None:
         """In a worker: let go of the others'."""
@@ -58,13 +53,13 @@ class Sockets:
                     one.close()
         self._held.clear()
 
-    def close_at(self, place: Address) -> None:
-        for one in self._held.pop(place, []):
+    def close_only(self, name: str) -> None:
+        for one in self._held.pop(name, []):
             one.close()
 
     def close(self) -> None:
-        for place in tuple(self._held):
-            self.close_at(place)
+        for name in tuple(self._held):
+            self.close_only(name)
 
 
 def _first(host: str, port: int) -> socket.socket:

@@ -33,7 +33,8 @@ def write_route(store_url: str, upstream_port: int) -> None:
 
 
 class DataPlane:
-    """With `serves`, the port of an upstream, it has its route from the start; `more` are variables."""
+    """With `serves`, the port of an upstream, it has its route from the start. `more` are variables, which say where to
+    listen if `listen` is false."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class DataPlane:
         files: int | None = None,
         serves: int | None = None,
         more: Mapping[str, str] | None = None,
+        listen: bool = True,
     ) -> None:
         environment = {**os.environ, **APART, "XDG_STATE_HOME": str(folder / "state"), **(more or {})}
         self.port = free_port()
@@ -50,7 +52,8 @@ class DataPlane:
         if serves is not None:
             write_route(self.store, serves)
         self._log = folder / "log"
-        command = [sys.executable, "-m", "data_plane", "--store", self.store, "--listen", f"{HOST}:{self.port}", *options]
+        command = [sys.executable, "-m", "data_plane", "--store", self.store, *options]
+        command += ["--listen", f"{HOST}:{self.port}"] if listen else []
 
         def limit() -> None:
             if files is not None:
@@ -98,8 +101,9 @@ def data_plane(
     files: int | None = None,
     serves: int | None = None,
     more: Mapping[str, str] | None = None,
+    listen: bool = True,
 ) -> Iterator[DataPlane]:
-    running = DataPlane(folder, *options, store=store, files=files, serves=serves, more=more)
+    running = DataPlane(folder, *options, store=store, files=files, serves=serves, more=more, listen=listen)
     try:
         yield running
     finally:
