@@ -32,7 +32,9 @@ _ROWS: dict[str, tuple[int, str]] = {
     "bad_path": (400, "ambiguous or invalid path"),
     "bad_framing": (400, "invalid message framing"),
     "method_refused": (405, "method not allowed"),
+    "no_more_forwards": (200, "the request may be forwarded no further"),
     "request_timeout": (408, "request timed out"),
+    "body_too_large": (413, "request body too large"),
     "target_too_long": (414, "request target too long"),
     "expectation_failed": (417, "unknown expectation"),
     "head_too_large": (431, "request header fields too large"),
@@ -73,7 +75,7 @@ def open_reply(reply: LocalReply) -> bytes:
 def _reply(status: int, message: str) -> Reply:
     body = json.dumps({"error_msg": message}, separators=(",", ":")).encode() + b"\n"
     start = f"HTTP/1.1 {status} {REASONS[status]}\r\n".encode()
-    allow = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" if status == 405 else b""
+    allow = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" if status in (200, 405) else b""
     return Reply(status, start + allow + b"Content-Type: application/json\r\nServer: waspgate\r\n", body)
 
 

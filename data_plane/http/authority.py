@@ -34,7 +34,7 @@ def host_of(authority: bytes) -> bytes:
             raise AuthorityError("not an IPv6 address") from error
         return b"[" + bytes(address).lower() + b"]"
     host = bytes(name).lower().removesuffix(b".")
-    if not host or host.startswith(b".") or b".." in host:
+    if not host or host.startswith(b".") or host.endswith(b".") or b".." in host:
         raise AuthorityError("an empty label")
     return host
 

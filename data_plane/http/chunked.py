@@ -16,6 +16,19 @@ _HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _END = b"\r\n\r\n"
 
 
+# What a receiver that merges trailers into the head would take for framing, routing, identity, or the meaning of the body
+# (RFC 9110, section 6.5.1).
+NO_TRAILERS = frozenset(
+    (
+        *(b"connection", b"content-length", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"keep-alive"),
+        *(b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"proxy", b"http2-settings"),
+        *(b"host", b"expect", b"max-forwards", b"range", b"authorization", b"cookie", b"set-cookie", b"www-authenticate"),
+        *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-real-ip"),
+        *(b"content-type", b"content-encoding", b"content-range", b"location", b"cache-control", b"age", b"vary"),
+    )
+)
+
+
 class ChunkedError(ValueError):
     """The coding is malformed, or hides more than it carries."""
 
@@ -83,4 +96,5 @@ class TrailerReader(ChunkedReader):
         self.lines = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines += b"%b: %b\r\n" % (name, value)
+        if name.lower().replace(b"_", b"-") not in NO_TRAILERS:
+            self.lines += b"%b: %b\r\n" % (name, value)

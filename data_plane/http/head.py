@@ -44,13 +44,15 @@ _SPECIAL_OF_RESPONSE = _field_lines(_HOP_BY_HOP)
 # The start line that most clients send: HTTP/1.1, and a path that is normal already (no escape, no empty or dot-led segment, no
 # backslash or parameter).
 _PLAIN = re.compile(
-    rb"(?!CONNECT )([A-Z-]+) (?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?)(?:\?[!-\"$-~]*)?"
+    rb"(?!CONNECT |OPTIONS |TRACE )([A-Z-]+) (?=/)"
+    rb"((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?)(?:\?[!-\"$-~]*)?"
     rb" HTTP/1\.1(?=\r\n)"
 )
 _HOST_LINE = re.compile(rb"\r\nHost: ([!-~]+)(?=\r\n)")
 _LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])(?=\r\n)")
 _ORIGIN = re.compile(rb"(/[!-\"$->@-~]*)(\?[!-\"$-~]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[!-\"$->@-~]*)?(\?[!-\"$-~]*)?", re.IGNORECASE)
+_MAX_FORWARDS = re.compile(rb"\r\nMax-Forwards:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [^\r\n]*)?(?=\r\n)")
 
 
@@ -59,6 +61,9 @@ _STATUS_LINES = {b"HTTP/1.1 %d " % status: status for status in range(100, 1000)
 # 19 digits are more than any disk has bytes, and below the 2^64 where receivers wrap.
 LENGTH_DIGITS = 19
 
+
+# A gateway is no tunnel; TRACE would show a client what others may not read (nginx refuses both as well).
+REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
 
 # What a gateway adds to a request with this authority and these fields of its own names.
 ForwardedLines = Callable[[bytes, Received], bytes]
@@ -115,10 +120,12 @@ def _parse_in_full(head: bytes, forwarded: ForwardedLines) -> RequestHead:
         raise HeadError("version_unknown")
     if len(target) > TARGET_BYTES:
         raise HeadError("target_too_long")
-    if method == b"CONNECT":
+    if method in REFUSED_METHODS:
         raise HeadError("method_refused")
     target, path, named = _target(method, target)
     fields = _fields(head[line.end() :], named, 1 if minor == b"1" else 0, forwarded)
+    if method == b"OPTIONS":
+        _count_forwards(fields)
     return RequestHead(method, path, b"%b %b HTTP/1.1%b" % (method, target, fields.lines), fields)
 
 
@@ -145,6 +152,19 @@ def _fields(raw: bytes, named: bytes, minor: int, forwarded: ForwardedLines) -> 
     if special:
         _apply_special(fields, special)
     return fields
+
+
+def _count_forwards(fields: RequestFields) -> None:
+    """RFC 9110, section 7.6.2: one less for whoever comes next, and at 0 the request ends here."""
+    found = _MAX_FORWARDS.search(fields.lines)
+    if found is None:
+        return
+    if int(found[1]) == 0:
+        raise HeadError("no_more_forwards")
+    start, end = found.span(1)
+    fields.lines = b"%b%d%b" % (fields.lines[:start], int(found[1]) - 1, fields.lines[end:])
+    # Requests of other methods with the same lines keep theirs.
+    fields.raw = b""
 
 
 def _target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes]:

@@ -194,12 +194,15 @@ class RequestReader(asyncio.Protocol):
                 body = b""
                 if not self._complete:
                     raise HeadError("bad_framing")
+            elif length > limits.BODY_BYTES:
+                raise HeadError("body_too_large")
             elif length > 0:
                 self._state = LENGTH
                 self._remaining = length
                 body = self._take_length(body)
             else:
                 self._state = CHUNKS
+                self._remaining = limits.BODY_BYTES
                 self._parser = HttpRequestParser(self)
                 self._chunks = TrailerReader() if self._wants_trailers() else ChunkedReader()
                 body = self._take_chunks(body)
@@ -251,6 +254,9 @@ class RequestReader(asyncio.Protocol):
         except ChunkedError as error:
             raise HeadError("bad_framing") from error
         self._buffer = rest
+        self._remaining -= len(body)
+        if self._remaining < 0:
+            raise HeadError("body_too_large")
         if done:
             self._chunks = None
             self._state = WAIT

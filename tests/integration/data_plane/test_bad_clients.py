@@ -201,8 +201,47 @@ def test_bad_framing_in_the_middle_of_a_body_is_refused_and_never_completed(gate
         raw.send(b"zz\r\n")
         assert raw.response().status == 400
         assert raw.closes_within(1)
+        # One that was being opened is as good as new.
+        gateway.until(lambda it: it.pool.open() == it.pool.idle())
+        assert not server.received.endswith(b"0\r\n\r\n")
+
+
+TOO_LARGE = {
+    "declared": (b"Content-Length: 11\r\nExpect: 100-continue\r\n", b""),
+    "declared, and here": (b"Content-Length: 11\r\n", b"x" * 11),
+    "chunks": (b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n6\r\nworld!\r\n0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize(("fields", "body"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
+def test_a_body_over_the_limit(
+    gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch, fields: bytes, body: bytes, step: int
+) -> None:
+    monkeypatch.setattr(limits, "BODY_BYTES", 10)
+    with upstream(lambda side: side.wait_for_close()) as server, client(gateway.port) as raw:
+        gateway.route(route_to(server.port))
+        raw.send(b"POST / HTTP/1.1\r\nHost: t\r\n%b\r\n" % fields)
+        for start in range(0, len(body), step):
+            raw.send(body[start : start + step])
+        response = raw.response()
+        assert (response.status, response.field(b"connection")) == (413, b"close")
+        assert raw.closes_within(1)
         gateway.until(lambda it: it.pool.open() == 0)
         assert not server.received.endswith(b"0\r\n\r\n")
+
+
+def test_a_body_at_the_limit(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(side: UpstreamSide) -> None:
+        side.head()
+        side.until(b"0\r\n\r\n")
+        side.send(ok())
+
+    monkeypatch.setattr(limits, "BODY_BYTES", 10)
+    with upstream(script) as server, client(gateway.port) as raw:
+        gateway.route(route_to(server.port))
+        raw.send(b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n")
+        assert raw.response().status == 200
 
 
 def test_the_last_request_of_a_connection_says_so(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,3 +102,9 @@ def test_a_trailer_reader_keeps_the_trailers_and_only_them(cuts: list[int]) -> N
         if end > start and not done:
             _, done, _ = reader.feed(data[start:end])
     assert reader.lines == b"X: y\r\n"
+
+
+def test_a_trailer_reader_drops_what_belongs_in_heads() -> None:
+    reader = TrailerReader()
+    reader.feed(b"0\r\nX-A: 1\r\nHost: evil\r\nauthorization: x\r\nX_Forwarded_For: 6.6.6.6\r\nX-B: 2\r\n\r\n")
+    assert reader.lines == b"X-A: 1\r\nX-B: 2\r\n"

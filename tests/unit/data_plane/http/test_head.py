@@ -1,4 +1,4 @@
-"""What a head means; the raw cases over a socket are in integration/data_plane/test_conformance.py."""
+"""What a head means; the raw cases over a socket are in integration/data_plane/test_rfc9112.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead
+from data_plane.http.forwarded import Received
 from data_plane.http.head import NO_FIELDS, HeadError, parse_request, parse_response
 
 
@@ -61,10 +62,12 @@ def test_connection_cannot_drop_the_host() -> None:
     assert b"Host: t\r\n" in parse_request(request(b"Host: t", b"Connection: host, content-length")).open
 
 
-def test_forwarded_for_is_kept_apart_and_joined() -> None:
+def test_what_others_have_forwarded_is_kept_apart() -> None:
+    def lines(authority: bytes, received: Received) -> bytes:
+        return b"Seen: %b|%b\r\n" % (authority, b"/".join(received[b"x-forwarded-for"]))
+
     raw = request(b"Host: t", b"X-Forwarded-For: a", b"x-forwarded-for: ", b"X-FORWARDED-FOR: b, c")
-    head = parse_request(raw, NO_FIELDS, lambda authority, received_for: b"Seen: %b|%b\r\n" % (authority, received_for))
-    assert head.open == request(b"Host: t", b"Seen: t|a, b, c")
+    assert parse_request(raw, NO_FIELDS, lines).open == request(b"Host: t", b"Seen: t|a//b, c")
 
 
 def test_http_1_0_needs_no_host() -> None:
@@ -74,6 +77,19 @@ def test_http_1_0_needs_no_host() -> None:
 
 def test_http_1_0_with_a_body() -> None:
     assert parse_request(request(b"Content-Length: 3", line=b"POST / HTTP/1.0")).fields.length == 3
+
+
+def test_max_forwards_counts_down_for_options_and_only_for_them() -> None:
+    lines = (b"Host: t", b"X-A: 1", b"max-forwards:  010 ", b"X-B: 2")
+    head = parse_request(request(*lines, line=b"OPTIONS /p HTTP/1.1"))
+    assert head.open == request(b"Host: t", b"X-A: 1", b"max-forwards:  9 ", b"X-B: 2", line=b"OPTIONS /p HTTP/1.1")
+    after = parse_request(request(*lines), head.fields)
+    assert after.open == request(*lines)
+
+
+@pytest.mark.parametrize("target", [b"*", b"/p"])
+def test_options_that_may_go_no_further(target: bytes) -> None:
+    assert kind_of(request(b"Host: t", b"Max-Forwards: 0", line=b"OPTIONS " + target + b" HTTP/1.1")) == "no_more_forwards"
 
 
 def test_an_expectation() -> None:
