@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from data_plane.h2.downstream import H2ClientConnection
 from data_plane.h2.frames import PREFACE
-from data_plane.http.limits import HEAD_SECONDS
+from data_plane.http import limits
 
 if TYPE_CHECKING:
     from data_plane.http.listener import Gateway
@@ -44,7 +44,7 @@ class ChoosingConnection(asyncio.Protocol):
             self._become(self._http1)
             return
         gateway.clients.add(self)
-        self._timer = gateway.loop.call_later(HEAD_SECONDS, self.stop)
+        self._timer = gateway.loop.call_later(limits.HEAD_SECONDS, self.stop)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

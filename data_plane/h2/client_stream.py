@@ -16,6 +16,7 @@ from data_plane.exchange.messages import CHUNKED
 from data_plane.h2.fields import response_fields, trailer_fields
 from data_plane.h2.limits import HIGH_WATER_BYTES, STREAM_WINDOW
 from data_plane.h2.outflow import Outflow
+from data_plane.http import limits
 
 if TYPE_CHECKING:
     from data_plane.exchange.exchange import Exchange
@@ -78,6 +79,9 @@ class ClientStream(Outflow):
         self._received += len(data)
         self._unread += size
         length = self.length
+        if self._received > limits.BODY_BYTES:
+            self.fail("body_too_large")
+            return
         if length >= 0 and (self._received > length or (eos and self._received < length)):
             self.fail("bad_framing")
             return

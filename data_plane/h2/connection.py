@@ -20,7 +20,7 @@ from data_plane.h2.frames import FrameScanner, Refused
 from data_plane.h2.limits import CONNECTION_WINDOW, STREAM_WINDOW, UNREAD_BYTES
 from data_plane.h2.machine import Machine
 from data_plane.h2.outflow import Outflow, Turns
-from data_plane.http.limits import LINGER_IDLE_SECONDS, SEND_SECONDS
+from data_plane.http import limits
 from data_plane.http.timers import Deadline
 
 # OPEN: streams may begin; GOING: they may, but the peer has been asked not to; LAST: none may; LEAVING: what comes is not read
@@ -104,7 +104,7 @@ class H2Protocol(asyncio.Protocol, Generic[S]):
     def pause_writing(self) -> None:
         self._blocked = True
         if self._state < LEAVING:
-            self._deadline.set(SEND_SECONDS)
+            self._deadline.set(limits.SEND_SECONDS)
 
     def resume_writing(self) -> None:
         self._blocked = False
@@ -188,7 +188,7 @@ class H2Protocol(asyncio.Protocol, Generic[S]):
             return
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._deadline.set(LINGER_IDLE_SECONDS)
+        self._deadline.set(limits.LINGER_IDLE_SECONDS)
 
     def _abort(self, kind: str) -> None:
         self._lost(kind)

@@ -27,9 +27,9 @@ from data_plane.h2.connection import CLOSED, GOING, LAST, LEAVING, OPEN, H2Proto
 from data_plane.h2.fields import Field, request_head, trailer_lines
 from data_plane.h2.frames import PREFACE
 from data_plane.h2.limits import CONCURRENT_STREAMS, GOAWAY_SECONDS, STREAM_IDLE_SECONDS
+from data_plane.http import limits
 from data_plane.http.forwarded import Forwarding, forwarding_for
 from data_plane.http.head import NO_FIELDS, HeadError, parse_request
-from data_plane.http.limits import BODY_IDLE_SECONDS, CONNECTION_REQUESTS, HEAD_SECONDS, KEEPALIVE_SECONDS, SEND_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +71,7 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         self._forwarded = forwarding_for(self, "https" if self.tls else "http", self._gateway.trust).lines
         self.connection_id = self._gateway.admit(self)
         super().connection_made(transport)
-        self._deadline.set(HEAD_SECONDS)
+        self._deadline.set(limits.HEAD_SECONDS)
         if not self.connection_id:
             self.leave(ErrorCodes.REFUSED_STREAM)
             transport.close()
@@ -89,8 +89,8 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             self._sent_frames = self._turns.frames
         if self._scanner.in_block or not self._scanner.frames:
             # A head must be here in time as a whole, and so must the first frame.
-            if self._deadline.when > self.now() + HEAD_SECONDS:
-                self._deadline.set(HEAD_SECONDS)
+            if self._deadline.when > self.now() + limits.HEAD_SECONDS:
+                self._deadline.set(limits.HEAD_SECONDS)
         elif not self._blocked:
             self._deadline.clear()
             self.rest()
@@ -116,15 +116,18 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             self._refuse_stream(stream_id)
             return
         self._opened += 1
-        if self._opened >= CONNECTION_REQUESTS and self._state == OPEN:
+        if self._opened >= limits.CONNECTION_REQUESTS and self._state == OPEN:
             self.drain()
         done = event.stream_ended is not None
         stream = self.streams[stream_id] = ClientStream(self, stream_id, done, self._loop.time())
         try:
             head = request_head(event.headers or (), done)
             request = parse_request(head, self._known, self._forwarded)
-            if done and request.fields.length > 0:
+            length = request.fields.length
+            if done and length > 0:
                 raise HeadError("bad_framing")
+            if length > limits.BODY_BYTES:
+                raise HeadError("body_too_large")
         except HeadError as error:
             self._patience.charge(self._loop.time(), MALFORMED_PRICE)
             self._refuse(stream, error.kind)
@@ -253,14 +256,14 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         """Looked at every now and then: end the streams over which nothing moves."""
         now = self._loop.time()
         for stream in tuple(self.streams.values()):
-            if stream.size and now - stream.waits_since > SEND_SECONDS:
+            if stream.size and now - stream.waits_since > limits.SEND_SECONDS:
                 # Its window stays closed: what waits for it must not wait for ever (CVE-2019-9517).
                 self._give_up(stream)
             elif stream.look(held_sweeps):
                 continue
             elif stream.is_talking and now - stream.touched > STREAM_IDLE_SECONDS:
                 self._give_up(stream)
-            elif stream.awaits_body and now - stream.touched > BODY_IDLE_SECONDS:
+            elif stream.awaits_body and now - stream.touched > limits.BODY_IDLE_SECONDS:
                 stream.fail("request_timeout")
 
     def _give_up(self, stream: ClientStream) -> None:
@@ -302,7 +305,7 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             # The last frames leave first.
             self._loop.call_soon(self._leave_if_done)
         else:
-            self._deadline.set(KEEPALIVE_SECONDS)
+            self._deadline.set(limits.KEEPALIVE_SECONDS)
 
     def _leave_if_done(self) -> None:
         if self._state == LAST and not self.streams:

@@ -19,7 +19,7 @@ from h2.exceptions import ProtocolError
 from data_plane.h2.abuse import ANSWERED, SENT
 from data_plane.h2.connection import CLOSED, LAST, LEAVING, H2Protocol, Handlers
 from data_plane.h2.outflow import Outflow
-from data_plane.http.limits import SEND_SECONDS
+from data_plane.http import limits
 from shared.proxy_wasm.pairs import Pairs
 
 # An idle connection is closed after nginx's keepalive_timeout for upstreams.
@@ -163,7 +163,7 @@ class UpstreamH2Connection(H2Protocol[_Stream]):
 
     def pause_writing(self) -> None:
         self._blocked = True
-        self._deadline.set(SEND_SECONDS)
+        self._deadline.set(limits.SEND_SECONDS)
 
     # What the peer says.
 

@@ -10,7 +10,7 @@ from hyperframe.frame import RstStreamFrame, WindowUpdateFrame
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, ResponseHead
 from data_plane.h2.limits import GOAWAY_SECONDS, STREAM_IDLE_SECONDS
 from data_plane.http.limits import BODY_IDLE_SECONDS, HEAD_SECONDS, HELD_SECONDS, KEEPALIVE_SECONDS, SEND_SECONDS
-from tests.support.h2_client import GRPC, H2Wire, request
+from tests.support.h2_client import GRPC, Fields, H2Wire, request
 
 FORWARDED = "X-Forwarded-For: 10.0.0.1|X-Real-IP: 10.0.0.1|X-Forwarded-Proto: http|X-Forwarded-Port: 80|X-Forwarded-Host: t|"
 SWEEPS = (15, 60)
@@ -88,6 +88,13 @@ def test_a_body_that_is_not_as_long_as_it_says_costs_its_request_only(wire: H2Wi
     assert told[0].startswith("3: 400 content-length=")
     assert wire.connected(other)
     assert wire.goaway is None
+
+
+@pytest.mark.parametrize("fields", [[(b"content-length", b"6")], []], ids=["declared", "not declared"])
+def test_a_body_that_is_too_large(wire: H2Wire, fields: Fields, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_plane.http.limits.BODY_BYTES", 5)
+    wire.send(request(b"POST", b"/", *fields), b"x" * 6)
+    assert any(line.startswith("1: 413 ") for line in wire.take())
 
 
 def test_a_length_without_a_body(wire: H2Wire) -> None:
@@ -271,7 +278,7 @@ class TestEnds:
         assert wire.half_closed
 
     def test_the_last_request_of_a_connection(self, wire: H2Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("data_plane.h2.downstream.CONNECTION_REQUESTS", 2)
+        monkeypatch.setattr("data_plane.http.limits.CONNECTION_REQUESTS", 2)
         wire.send(request())
         assert wire.take() == ["connect a"]
         wire.send(request())
