@@ -56,7 +56,7 @@ class TlsPool(Pool):
     async def _open(self, pool: NodePool) -> UpstreamConnection:
         node = pool.node
         _, conn = await self._loop.create_connection(
-            lambda: UpstreamConnection(self._loop, pool),
+            lambda: UpstreamConnection(self._loop, pool),  # type: ignore[type-var]  # a protocol by its methods
             node.host,
             node.port,
             ssl=await self._context.get(),

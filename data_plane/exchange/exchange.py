@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from mypy_extensions import mypyc_attr
+
 from data_plane.exchange.framing import BODILESS, CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE, chunk
 from data_plane.exchange.grpc import local_response
 from data_plane.exchange.messages import ResponseHead
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Exchange(Sending):
     """Made by a client connection for each request head; `start` comes first, then events in the order of the wire."""
 

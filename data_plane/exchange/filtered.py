@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from mypy_extensions import mypyc_attr
+
 from data_plane.exchange.framing import has_body, last_chunk, length_line
 from data_plane.exchange.grpc import local_response
 from data_plane.exchange.info import DescribedExchange
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from data_plane.plugins.interface import LocalReply, PluginChain
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FilteredExchange(DescribedExchange):
     """The chain's sink as well."""
 

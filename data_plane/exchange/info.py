@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.sending import DONE, RESPONDING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DescribedExchange(Exchange):
     """`request_bytes` and `response_bytes` count bodies so far; `start_time_ns` is Unix time."""
 

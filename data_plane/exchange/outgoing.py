@@ -6,9 +6,12 @@ piece that the plugins let go on. Until a byte of the body has left, the request
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from data_plane.exchange.framing import CHUNKED_LINE, chunk, last_chunk, length_line
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Outgoing:
     """`framing` is the line that the request came with; `rewritten` when that promises nothing about the body to send."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from data_plane.exchange.framing import with_host
 from data_plane.exchange.messages import RequestHead, ResponseHead
 from data_plane.exchange.outgoing import Outgoing
@@ -31,6 +33,7 @@ NO_TIMEOUT = float("inf")
 CLIENT_BLOCKED, UPSTREAM_PAUSED, UPSTREAM_BLOCKED, CLIENT_PAUSED = 1, 2, 4, 8
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sending:
     """Base of the exchange, and the home of its state."""
 

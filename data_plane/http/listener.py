@@ -184,6 +184,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    gateway: Gateway, listener: socket.socket, connection: Callable[[Gateway], asyncio.Protocol] = ClientConnection
+    gateway: Gateway,
+    listener: socket.socket,
+    connection: Callable[[Gateway], asyncio.Protocol] = ClientConnection,  # type: ignore[assignment]  # by its methods
 ) -> asyncio.Server:
     return await gateway.loop.create_server(lambda: connection(gateway), sock=listener, backlog=BACKLOG)

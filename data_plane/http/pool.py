@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from data_plane.h2.upstreams import SCHEMES, H2Upstreams
 from data_plane.http.outbox import Outbox
 from data_plane.http.upstream import UpstreamConnection
@@ -60,6 +62,7 @@ class NodePool:
             self.idle.pop().close()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pool:
     """All nodes of a worker. A node's figures are those of the upstream that last opened a connection to it."""
 

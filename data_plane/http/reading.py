@@ -6,9 +6,8 @@ must see the same end. What is refused is refused as soon as it is seen, not whe
 
 from __future__ import annotations
 
-import asyncio
-
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from mypy_extensions import mypyc_attr
 
 from data_plane.exchange.messages import RequestFields, RequestHead
 from data_plane.http import limits
@@ -29,7 +28,8 @@ HEAD, LENGTH, CHUNKS, WAIT, LINGER, CLOSED = range(6)
 MOST_REQUESTS = limits.CONNECTION_REQUESTS - 1
 
 
-class RequestReader(asyncio.Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class RequestReader:
     """Base of the connection, which says what becomes of what is read."""
 
     __slots__ = (

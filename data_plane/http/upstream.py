@@ -31,7 +31,7 @@ _HEAD_END = b"\r\n\r\n"
 IDLE, HEAD, LENGTH, CHUNKS, REST, CLOSED = range(6)
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection:
     """Made connected by the pool, which lends it to one exchange at a time."""
 
     __slots__ = (
