@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.schema.common import PluginConf
+from shared.schema.plugins import AnyConf
 
-Plugins = Mapping[str, PluginConf]
+Plugins = Mapping[str, AnyConf]
 
 
-def effective_plugins(route: Plugins | None, plugin_config: Plugins | None, service: Plugins | None) -> dict[str, PluginConf]:
+def effective_plugins(route: Plugins | None, plugin_config: Plugins | None, service: Plugins | None) -> dict[str, AnyConf]:
     """The plugins of a route; None stands for an owner that is absent or names none."""
     merged = {**(service or {}), **(plugin_config or {}), **(route or {})}
     return {name: conf for name, conf in merged.items() if not conf.meta.disable}

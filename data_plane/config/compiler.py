@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from data_plane.config.bindings import program_of
 from data_plane.config.global_plugins import GlobalPlugins, bind_global
 from data_plane.config.held import HeldTables
 from data_plane.config.named_upstreams import NamedUpstreams
@@ -94,6 +95,7 @@ class Compiler:
             self._streams.routes,
             self._named.find,
             self._ssls.table,
+            global_program=program_of(self._global.bindings),
         )
 
     def _recompile_global(self, affected: set[ResourceKey], plugins: Mapping[str, WasmPlugin]) -> bool:

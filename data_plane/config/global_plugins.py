@@ -10,35 +10,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from data_plane.config.bindings import bind, in_order
+from data_plane.config.bindings import bind, in_order, wasm_names
 from data_plane.config.holders import Held
-from data_plane.config.snapshot import PluginBinding, WasmPlugin
+from data_plane.config.snapshot import Binding, WasmPlugin
 from shared.keys import ResourceKey
 from shared.plugin_merge import effective_plugins
 from shared.schema.global_rule import GlobalRuleSpec
+from shared.schema.plugin_metadata import NO_METADATA, PluginMetadata
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalPlugins:
-    bindings: tuple[PluginBinding, ...] = ()
+    bindings: tuple[Binding, ...] = ()
     blocked: bool = False
 
 
 def bind_global(
-    rules: Mapping[str, Held[GlobalRuleSpec]], plugins: Mapping[str, WasmPlugin], before: GlobalPlugins
+    rules: Mapping[str, Held[GlobalRuleSpec]],
+    plugins: Mapping[str, WasmPlugin],
+    before: GlobalPlugins,
+    metadata: Mapping[str, PluginMetadata] = NO_METADATA,
 ) -> tuple[GlobalPlugins, dict[ResourceKey, str]]:
     """The plugins, and what is wrong with the rules that name one twice."""
-    bindings: list[PluginBinding] = []
+    bindings: list[Binding] = []
     blocked = False
     rule_of: dict[str, str] = {}
     problems: dict[ResourceKey, str] = {}
     for rule_id, held in sorted(rules.items()):
         confs = effective_plugins(held.spec.plugins, None, None)
-        blocked = blocked or not confs.keys() <= plugins.keys()
+        blocked = blocked or not wasm_names(confs) <= plugins.keys()
         for name in sorted(confs.keys() & rule_of.keys()):
             text = f"plugin [{name}] runs as global rule {rule_of[name]} says; here it is ignored"
             problems[ResourceKey("global_rules", rule_id)] = text
-        own = {name: conf for name, conf in confs.items() if name in plugins and name not in rule_of}
+        running = confs.keys() - (wasm_names(confs) - plugins.keys()) - rule_of.keys()
+        own = {name: conf for name, conf in confs.items() if name in running}
         rule_of |= dict.fromkeys(own, rule_id)
-        bindings += bind(f"global_rule/{rule_id}", own, plugins, before.bindings)
+        bindings += bind(f"global_rule/{rule_id}", own, plugins, before.bindings, metadata)
     return GlobalPlugins(in_order(bindings), blocked), problems

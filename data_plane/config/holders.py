@@ -18,6 +18,7 @@ from shared.path_pattern import PathPattern, parse_paths
 from shared.schema.common import PluginConf
 from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
+from shared.schema.plugins import AnyConf
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
 from shared.schema.stream_route import StreamRouteSpec
@@ -51,8 +52,9 @@ def hold(spec: H, live: Container[str], before: Held[H] | None) -> tuple[Held[H]
 
 
 def enabled_plugins(spec: HolderSpec) -> set[str]:
-    plugins: Mapping[str, PluginConf] = spec.plugins or {}
-    return {name for name, conf in plugins.items() if not conf.meta.disable}
+    """The Wasm plugins: native ones are always there."""
+    plugins: Mapping[str, AnyConf] = spec.plugins or {}
+    return {name for name, conf in plugins.items() if isinstance(conf, PluginConf) and not conf.meta.disable}
 
 
 def references_of(spec: HolderSpec) -> set[ResourceKey]:

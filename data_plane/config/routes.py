@@ -3,25 +3,26 @@
 The law: plugins come from the route, its plugin_config and its service (by whole name, in this order); the upstream
 from the route, else from the service, and at each of them `upstream_id` before an inline one; the timeout from the
 route, else from the upstream. What is missing makes the route answer with a problem instead of matching nothing, so
-that no other route takes its requests. A route with a problem has no upstream; with one that stands before plugins it
-has only the global bindings.
+that no other route takes its requests. A route with a problem has no upstream; with one that stands before plugins (a
+service, a plugin_config or a plugin that is missing) it has none of these either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from data_plane.config.bindings import bind
+from data_plane.config.bindings import bind, in_phases, program_of, wasm_names
 from data_plane.config.global_plugins import GlobalPlugins
 from data_plane.config.holders import Held
 from data_plane.config.identity import kept
-from data_plane.config.snapshot import Route, Timeouts, Upstream, WasmPlugin
+from data_plane.config.snapshot import Binding, Route, Timeouts, Upstream, WasmPlugin
 from data_plane.config.upstreams import UpstreamTable, timeouts
 from data_plane.routing.router import Conditions
 from shared.plugin_merge import effective_plugins
-from shared.schema.common import PluginConf
 from shared.schema.plugin_config import PluginConfigSpec
+from shared.schema.plugin_metadata import PluginMetadata
+from shared.schema.plugins import AnyConf
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
 from shared.schema.stream_route import StreamRouteSpec
@@ -36,6 +37,7 @@ class Surroundings:
     plugin_config: Held[PluginConfigSpec] | None
     global_plugins: GlobalPlugins
     plugins: Mapping[str, WasmPlugin]
+    metadata: Mapping[str, PluginMetadata] = field(default_factory=dict)
 
 
 def compile_route(
@@ -47,17 +49,18 @@ def compile_route(
 ) -> Route:
     """`before` is the route as it is served now; it is returned when nothing changes."""
     owner = f"route/{route_id}"
-    bindings = surroundings.global_plugins.bindings
+    bindings: tuple[Binding, ...] = ()
     upstream: Upstream | str
     confs = effective_plugins(spec.plugins, _plugins(surroundings.plugin_config), _plugins(surroundings.service))
     if spec.plugin_config_id is not None and surroundings.plugin_config is None:
         upstream = "plugin_config_missing"
     elif spec.service_id is not None and surroundings.service is None:
         upstream = "service_missing"
-    elif surroundings.global_plugins.blocked or not confs.keys() <= surroundings.plugins.keys():
+    elif surroundings.global_plugins.blocked or not wasm_names(confs) <= surroundings.plugins.keys():
         upstream = "plugin_missing"
     else:
-        bindings += bind(owner, confs, surroundings.plugins, before.bindings if before else ())
+        own = bind(owner, confs, surroundings.plugins, before.bindings if before else (), surroundings.metadata)
+        bindings = in_phases(surroundings.global_plugins.bindings + own)
         upstream = choose_upstream()
         if isinstance(upstream, Upstream) and upstream.scheme not in HTTP_SCHEMES:
             upstream = "upstream_not_http"
@@ -70,6 +73,7 @@ def compile_route(
         timeouts=timeouts(spec.timeout, served.timeouts if served else Timeouts()),
         service_id=spec.service_id,
         problem=upstream if isinstance(upstream, str) else None,
+        program=program_of(bindings),
         enable_websocket=_enables_websocket(spec, surroundings.service),
     )
     return kept(before, route)
@@ -114,5 +118,5 @@ def _enables_websocket(route: RouteSpec, service: Held[ServiceSpec] | None) -> b
     return service is not None and service.spec.enable_websocket
 
 
-def _plugins(held: Held[ServiceSpec] | Held[PluginConfigSpec] | None) -> Mapping[str, PluginConf] | None:
+def _plugins(held: Held[ServiceSpec] | Held[PluginConfigSpec] | None) -> Mapping[str, AnyConf] | None:
     return held.spec.plugins if held else None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from shared.plugin.program import Bound, ErrorResponse, Filter, Program
 from shared.proxy_wasm.limits import Limits as Limits
 
 PassHost = Literal["pass", "node", "rewrite"]
@@ -101,19 +102,45 @@ class PluginBinding:
     configuration: bytes
     owner: str
     priority: int
+    passes: Filter | None = None
+    error_response: ErrorResponse | None = None
+
+    @property
+    def name(self) -> str:
+        return self.plugin.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NativeBinding:
+    """A native plugin on a route (or global rule): what it is made from, and itself."""
+
+    source: object = field(repr=False)
+    bound: Bound = field(repr=False)
+    owner: str
+    priority: int
+
+    @property
+    def name(self) -> str:
+        return self.bound.plugin.name
+
+
+Binding = PluginBinding | NativeBinding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """`problem` (and no `upstream`) when the route matches but cannot be served: a key of exchange/replies.py."""
+    """`problem` (and no `upstream`) when the route matches but cannot be served: a key of exchange/replies.py. `program` is
+    what the bindings do when all of them are native.
+    """
 
     id: str
     name: str
     upstream: Upstream | None
-    bindings: tuple[PluginBinding, ...]
+    bindings: tuple[Binding, ...]
     timeouts: Timeouts
     service_id: str | None = None
     problem: str | None = None
+    program: Program | None = None
     enable_websocket: bool = False
 
 
@@ -205,9 +232,10 @@ class Snapshot:
     revision: int
     router: Router
     routes: Mapping[str, Route]
-    global_bindings: tuple[PluginBinding, ...] = ()
+    global_bindings: tuple[Binding, ...] = ()
     plugins: Mapping[str, WasmPlugin] = field(default_factory=dict)
     stream_router: StreamRouter = NO_STREAMS
     stream_routes: Mapping[str, StreamRoute] = field(default_factory=dict)
     find_upstream: Callable[[str], Upstream | None] = _no_upstream
     ssls: SslTable = NO_SSLS
+    global_program: Program | None = None

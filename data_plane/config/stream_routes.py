@@ -14,11 +14,12 @@ from data_plane.config.held import HeldTables
 from data_plane.config.holders import Held
 from data_plane.config.identity import kept
 from data_plane.config.routes import choose_upstream
-from data_plane.config.snapshot import StreamRoute, Upstream, WasmPlugin
+from data_plane.config.snapshot import PluginBinding, StreamRoute, Upstream, WasmPlugin
 from data_plane.config.upstreams import UpstreamTable
 from data_plane.routing.stream_router import StreamConditions, StreamEntry, StreamRouter
 from shared.host_pattern import parse_host
 from shared.plugin_merge import effective_plugins
+from shared.schema.common import PluginConf
 from shared.schema.service import ServiceSpec
 from shared.schema.stream_route import Network, StreamRouteSpec, parse_network
 from shared.schema.upstream import UpstreamSpec
@@ -73,9 +74,12 @@ class StreamRoutes:
         confs = effective_plugins(spec.plugins, None, service_spec.plugins if service_spec else None)
         if spec.service_id is not None and service is None:
             return StreamRoute(route_id, name, None, problem="service_missing")
-        if not confs.keys() <= plugins.keys():
+        # Of a service that HTTP routes have too, a session takes the Wasm plugins.
+        wasm = {name: conf for name, conf in confs.items() if isinstance(conf, PluginConf)}
+        if not wasm.keys() <= plugins.keys():
             return StreamRoute(route_id, name, None, problem="plugin_missing")
-        bindings = bind(owner, confs, plugins, before.bindings if before else ())
+        bound = bind(owner, wasm, plugins, before.bindings if before else ())
+        bindings = tuple(binding for binding in bound if isinstance(binding, PluginBinding))
         upstream = choose_upstream(owner, spec, service_spec, self._find_upstream, self._upstreams)
         if isinstance(upstream, Upstream):
             return StreamRoute(route_id, name, upstream, bindings)

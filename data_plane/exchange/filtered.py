@@ -28,7 +28,7 @@ from data_plane.exchange.sending import DONE, REPLYING, RESPONDING, STARTING
 from data_plane.exchange.trailing import TrailingChain
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import PluginBinding, Route
+    from data_plane.config.snapshot import Binding, Route
     from data_plane.exchange.ports import ClientPort, Serving
     from data_plane.plugins.interface import LocalReply, PluginChain
 
@@ -54,7 +54,7 @@ class FilteredExchange(DescribedExchange):
         client: ClientPort,
         head: RequestHead,
         route: Route | None,
-        bindings: tuple[PluginBinding, ...],
+        bindings: tuple[Binding, ...],
     ) -> None:
         super().__init__(serving, client, head, route)
         self._settled = False

@@ -15,7 +15,7 @@ from data_plane.exchange.messages import RequestHead, ResponseHead
 from data_plane.exchange.sending import DONE, RESPONDING, Sending
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import PluginBinding, Route
+    from data_plane.config.snapshot import Binding, Route
     from data_plane.exchange.ports import ClientPort, Serving
     from data_plane.plugins.interface import PluginStream
 
@@ -31,7 +31,7 @@ class HeadExchange(FilteredExchange):
         client: ClientPort,
         head: RequestHead,
         route: Route | None,
-        bindings: tuple[PluginBinding, ...],
+        bindings: tuple[Binding, ...],
     ) -> None:
         Sending.__init__(self, serving, client, head, route)
         self.request_bytes = 0

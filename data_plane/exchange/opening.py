@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.filtered import FilteredExchange
 from data_plane.exchange.heads import HeadExchange
-from data_plane.exchange.replies import PROBLEMS_BEFORE_PLUGINS
+from data_plane.exchange.native import native_exchange
 
 if TYPE_CHECKING:
     from data_plane.exchange.messages import RequestHead
@@ -19,10 +19,14 @@ def open_exchange(serving: Serving, client: ClientPort, head: RequestHead) -> Ex
     snapshot = serving.snapshot
     route = snapshot.router.match(head.method, head.fields.host, head.path)
     if route is None:
+        if snapshot.global_program is not None:
+            return native_exchange(serving, client, head, None, snapshot.global_program)
         if snapshot.global_bindings:
             return FilteredExchange(serving, client, head, None, snapshot.global_bindings)
         return Exchange(serving, client, head, None)
-    if route.bindings and route.problem not in PROBLEMS_BEFORE_PLUGINS:
+    if route.bindings:
+        if route.program is not None:
+            return native_exchange(serving, client, head, route, route.program)
         kind = FilteredExchange if head.fields.length else HeadExchange
         return kind(serving, client, head, route, route.bindings)
     return Exchange(serving, client, head, route)

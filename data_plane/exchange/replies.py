@@ -81,9 +81,6 @@ def _reply(status: int, message: str) -> Reply:
 
 REPLIES: dict[str, Reply] = {kind: _reply(status, message) for kind, (status, message) in _ROWS.items()}
 
-# Problems of a route that stand before its plugins run; the others are met only when its plugins let the request go on.
-PROBLEMS_BEFORE_PLUGINS = frozenset({"service_missing", "plugin_config_missing", "plugin_missing"})
-
 
 def reply_for(kind: str) -> Reply:
     """The row of a kind; a route's problem that this table does not know is answered as an internal error."""

@@ -19,7 +19,7 @@ from data_plane.exchange.ports import ClientPort
 from data_plane.exchange.sending import DONE, RESPONDING, WAITING
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import PluginBinding, Route
+    from data_plane.config.snapshot import Binding, Route
     from data_plane.exchange.messages import RequestHead, ResponseHead
     from data_plane.exchange.ports import Serving, UpstreamPort
 
@@ -83,7 +83,7 @@ class FilteredUpgradeExchange(Upgrading, FilteredExchange):
     __slots__ = ("_early",)
 
     def __init__(
-        self, serving: Serving, client: TunnelClient, head: RequestHead, route: Route, bindings: tuple[PluginBinding, ...]
+        self, serving: Serving, client: TunnelClient, head: RequestHead, route: Route, bindings: tuple[Binding, ...]
     ) -> None:
         self._early: bytes | None = None
         FilteredExchange.__init__(self, serving, client, head, route, bindings)

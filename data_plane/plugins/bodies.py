@@ -27,7 +27,7 @@ class Bodies:
     _response_links: list[Link]
     _sink: ChainSink
 
-    def _ended(self, outcome: Outcome) -> bool:
+    def _ended(self, link: Link, outcome: Outcome) -> bool:
         """The outcome ends the stream's way here: a reset, a local reply, or a head that cannot be sent."""
         raise NotImplementedError
 
@@ -85,7 +85,7 @@ class Bodies:
         if outcome.no_room:
             self._reply(BODY_TOO_LARGE[direction])
             return None
-        if self._ended(outcome):
+        if self._ended(link, outcome):
             return None
         if outcome.paused:
             stop = link.stops[direction] or Stop(None, b"", eos)
@@ -135,7 +135,7 @@ class Bodies:
             outcome = _GOES_ON
         if outcome.no_room:
             self._reply(HEAD_TOO_LARGE[direction])
-        elif not self._ended(outcome):
+        elif not self._ended(link, outcome):
             return self._trailers_outcome(link, direction, outcome, lines)
         return None
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from data_plane.plugins.bodies import Bodies
 from data_plane.plugins.interface import ChainSink, LocalReply
 from data_plane.plugins.link import NO_STOPS, Link, Stop
-from data_plane.plugins.replies import HEAD_INCOMPLETE, HEAD_TOO_LARGE, PLUGIN_FAILED, reply_as_sent
+from data_plane.plugins.replies import HEAD_INCOMPLETE, HEAD_TOO_LARGE, PLUGIN_FAILED, reply_as_sent, told_instead
 from shared.proxy_wasm.abi import Direction, Effect, MapType
 from shared.proxy_wasm.failures import VmFailed
 from shared.proxy_wasm.outcome import Outcome
@@ -182,7 +182,9 @@ class WasmChain(Bodies):
                 if link.answered is not None:
                     answer = link.recall()
                 else:
-                    answer = (context.response_headers if direction else context.request_headers)(head + framing, eos)
+                    answer = (context.response_headers if direction else context.request_headers)(
+                        head + framing if link.framed else head, eos
+                    )
             except VmFailed as failure:
                 if not self._failed_at(link, failure, direction, head):
                     return
@@ -228,7 +230,7 @@ class WasmChain(Bodies):
         if outcome.no_room:
             self._reply(HEAD_TOO_LARGE[direction])
             return None
-        if self._ended(outcome):
+        if self._ended(link, outcome):
             return None
         if outcome.paused:
             self._stopped = True
@@ -242,10 +244,10 @@ class WasmChain(Bodies):
 
     def apply(self, link: Link, outcome: Outcome) -> None:
         """Another context's callback acted on this stream."""
-        if link.context is not None and not self._ended(outcome):
+        if link.context is not None and not self._ended(link, outcome):
             self._resume_told(link, outcome)
 
-    def _ended(self, outcome: Outcome) -> bool:
+    def _ended(self, link: Link, outcome: Outcome) -> bool:
         """The outcome ends the stream's way here: a reset, a local reply, or a head that cannot be sent."""
         effects = outcome.effects
         if effects & Effect.CLEAR_ROUTE_CACHE and self._final_request is None:
@@ -253,7 +255,7 @@ class WasmChain(Bodies):
         if effects & Effect.CLOSE:
             self._abort("a plugin closed the stream")
         elif effects & Effect.LOCAL_REPLY and outcome.reply is not None:
-            self._reply(reply_as_sent(outcome.reply))
+            self._reply(told_instead(reply_as_sent(outcome.reply), link.error_response))
         elif effects & Effect.BAD_HEAD:
             self._reply(HEAD_INCOMPLETE)
         else:
@@ -277,7 +279,7 @@ class WasmChain(Bodies):
                 else:
                     self._body(direction, self._after(link, direction), data, False)
                 return
-            head = self._resumed_head(context, direction, stop.head)
+            head = self._resumed_head(link, context, direction, stop.head)
         except VmFailed as failure:
             self._failed(link, failure, direction)
             return
@@ -285,11 +287,11 @@ class WasmChain(Bodies):
             link.pass_on(direction, head)
             self._release(link, direction, stop, head)
 
-    def _resumed_head(self, context: HttpContext, direction: Direction, head: bytes) -> bytes | None:
+    def _resumed_head(self, link: Link, context: HttpContext, direction: Direction, head: bytes) -> bytes | None:
         answer = context.resume_head(_HEADERS[direction])
         if answer is None or isinstance(answer, bytes):
             return answer or head
-        if self._ended(answer):
+        if self._ended(link, answer):
             return None
         return answer.data or head
 

@@ -11,12 +11,14 @@ that the message arrived with (also ended by CR LF, or empty): plugins see it, b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from shared.plugin.reply import Reply
+
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import PluginBinding, WasmPlugin
+    from data_plane.config.snapshot import Binding, WasmPlugin
     from shared.proxy_wasm.callouts import Callouts
     from shared.proxy_wasm.failures import VmFailed
 
@@ -164,12 +166,15 @@ class CallProvider(Protocol):
         """For one VM of the plugin; `failed` is told when it does not survive hearing of a call."""
 
 
+Told = Callable[[Reply | None, BaseException | None], None]
+
+
 class PluginRuntime(Protocol):
-    """All plugins of a worker. `bindings` come from the snapshot: global ones first, each group by priority."""
+    """All plugins of a worker. `bindings` come from the snapshot, in the order of config/bindings.py."""
 
-    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain: ...
+    def open_chain(self, bindings: tuple[Binding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain: ...
 
-    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> PluginStream | None:
+    def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> PluginStream | None:
         """None when only a chain will do: several plugins, one that reads responses' bodies, or does not run yet."""
 
     def take_over(self, stream: PluginStream, sink: ChainSink) -> PluginChain:
@@ -177,3 +182,9 @@ class PluginRuntime(Protocol):
 
     def finish(self, stream: PluginStream) -> None:
         """As `PluginChain.finish`, of a stream that no chain took over."""
+
+    def wait(self, answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
+        """For a native plugin that must wait; what is returned ends the waiting, and then nothing is told."""
+
+    def native_failed(self, plugin: str, error: BaseException) -> None:
+        """A native plugin has raised: for the log."""

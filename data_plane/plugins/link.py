@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_plane.config.snapshot import FailurePolicy, PluginBinding
+from shared.plugin.program import ErrorResponse
 from shared.proxy_wasm.abi import Direction
 from shared.proxy_wasm.failures import VmFailed
 from shared.proxy_wasm.outcome import Outcome
@@ -72,6 +73,8 @@ class Link:
     chain: LinkChain | None = None
     answered: Outcome | VmFailed | None = None
     own_properties: dict[bytes, bytes] | None = None
+    # Whether the plugin sees the framing line behind a head.
+    framed = True
 
     def __init__(self, slot: LinkSlot, facts: StreamFacts, stream: HeadStream | None = None) -> None:
         """`stream`: it has been without a chain until now."""
@@ -107,6 +110,11 @@ class Link:
     @property
     def policy(self) -> FailurePolicy:
         return self.slot.binding.plugin.failure_policy
+
+    @property
+    def error_response(self) -> ErrorResponse | None:
+        """The body of the plugin's own errors (`_meta.error_response`)."""
+        return self.slot.binding.error_response
 
     def stop(self, direction: Direction, stop: Stop | None) -> None:
         self.stops = (self.stops[0], stop) if direction else (stop, self.stops[1])

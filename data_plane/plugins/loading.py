@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from data_plane.config.snapshot import PluginBinding, Snapshot, WasmPlugin
+from data_plane.config.snapshot import Binding, PluginBinding, Snapshot, WasmPlugin
 from shared.proxy_wasm.instance import GuestModule
 
 # A callback that is called unasked, and the host function that asks for it.
@@ -27,12 +27,12 @@ def bindings_of(snapshot: Snapshot, plugins: Collection[WasmPlugin]) -> list[Plu
     """Every place where one of these plugins is effective."""
     if not plugins:
         return []
-    held = [*snapshot.global_bindings]
+    held: list[Binding] = [*snapshot.global_bindings]
     for route in snapshot.routes.values():
         held += route.bindings
     for stream_route in snapshot.stream_routes.values():
         held += stream_route.bindings
-    return [binding for binding in held if binding.plugin in plugins]
+    return [binding for binding in held if isinstance(binding, PluginBinding) and binding.plugin in plugins]
 
 
 class Loader:

@@ -11,21 +11,24 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
 
 import structlog
 
-from data_plane.config.snapshot import PluginBinding, Route, Snapshot, StreamRoute, WasmPlugin
+from data_plane.config.snapshot import Binding, PluginBinding, Route, Snapshot, StreamRoute, WasmPlugin
 from data_plane.observe.status import PluginStatus
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import CallProvider, ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
 from data_plane.plugins.loading import Loader, bindings_of, runs_by_itself
+from data_plane.plugins.native import PLAIN, Arrangement, arrange, mixed_chain
 from data_plane.plugins.record import REASON_SHOWN, PluginRecord
 from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot
 from data_plane.plugins.status import plugin_statuses
 from data_plane.plugins.stream import HeadStream
 from data_plane.plugins.swap import Swaps
+from data_plane.plugins.waiting import Waiting
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, StreamFailed, VmFailed
@@ -67,7 +70,10 @@ class WasmRuntime:
         self._contexts: dict[PluginBinding, ContextSlot] = {}
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
         # Of a route with one plugin: every object less on the way there counts when a thousand routes are asked in turn.
-        self._lone: dict[tuple[PluginBinding, ...], ContextSlot] = {}
+        self._lone: dict[tuple[Binding, ...], ContextSlot] = {}
+        self._arranged: dict[tuple[Binding, ...], Arrangement] = {}
+        self._waiting = Waiting(loop)
+        self.wait = self._waiting.wait
         self._loader = Loader(loop, self._load)
         self._swaps = Swaps(self, self._vms, self._contexts)
         self._configured: list[WasmPlugin] = []
@@ -97,6 +103,7 @@ class WasmRuntime:
     def sync(self, snapshot: Snapshot) -> None:
         """A new snapshot is served from now on: let go of what it does not have."""
         self._slots.clear()
+        self._arranged.clear()
         self._lone.clear()
         self._swaps.take_over(snapshot)
         for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
@@ -131,9 +138,17 @@ class WasmRuntime:
 
     # --- streams
 
-    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> WasmChain:
+    def open_chain(self, bindings: tuple[Binding, ...], sink: ChainSink, info: StreamInfo) -> WasmChain:
+        arrangement = self._arranged.get(bindings)
+        if arrangement is None:
+            arrangement = self._arranged[bindings] = arrange(bindings)
+        if arrangement is not PLAIN:
+            return mixed_chain(self, arrangement, sink, info)
+        return WasmChain(self.links(cast(tuple[PluginBinding, ...], bindings), info), sink, self)
+
+    def links(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> list[Link]:
+        """Each plugin's stream is there before the next one's context: their ids come in this order."""
         links = []
-        # Each plugin's stream is there before the next one's context: their ids come in this order.
         for slot in self._slots_of(bindings):
             if slot.context is None:
                 self._start(slot)
@@ -142,7 +157,7 @@ class WasmRuntime:
             except OverflowError as error:
                 self.logger.error("plugin has too many streams", plugin=slot.binding.plugin.name, reason=str(error))
                 links.append(Link(Unavailable(slot.binding), info))
-        return WasmChain(links, sink, self)
+        return links
 
     def slots_of(self, bindings: tuple[PluginBinding, ...]) -> list[ContextSlot]:
         """For a chain that makes its own links: their slots, started as far as that may be now."""
@@ -156,11 +171,11 @@ class WasmRuntime:
         slots = self._slots.get(bindings)
         if slots is None:
             slots = self._slots[bindings] = [self._contexts.get(binding) or self._new_slot(binding) for binding in bindings]
-            if len(slots) == 1:
+            if len(slots) == 1 and bindings[0].passes is None:
                 self._lone[bindings] = slots[0]
         return slots
 
-    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> HeadStream | None:
+    def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> HeadStream | None:
         slot = self._lone.get(bindings)
         context = None if slot is None else slot.context
         if slot is None or context is None or not context.vm.heads_only:
@@ -192,6 +207,9 @@ class WasmRuntime:
             self.vm_failed(stream.slot.vm_slot, failure)
         if stream.slot.retired:
             stream.slot.release_if_idle()
+
+    def native_failed(self, plugin: str, error: BaseException) -> None:
+        self.logger.error("native plugin failed", plugin=plugin, reason=repr(error), exc_info=error)
 
     def _new_slot(self, binding: PluginBinding) -> ContextSlot:
         vm_slot = self._vms.get(binding.plugin)
@@ -285,6 +303,7 @@ class WasmRuntime:
         """The worker ends: every context hears of it, and nothing is kept."""
         self._loader.close()
         self._swaps.close()
+        self._waiting.close()
         for ticking in list(self._ticks):
             self._stop_ticks(ticking)
         for slot in list(self._contexts.values()):

@@ -7,7 +7,7 @@ earlier requests they do not know.
 
 from __future__ import annotations
 
-from data_plane.config.snapshot import PluginBinding, WasmPlugin
+from data_plane.config.snapshot import Binding, PluginBinding, WasmPlugin
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import ChainSink, LocalReply, StreamInfo
 from data_plane.plugins.runtime import WasmRuntime
@@ -81,10 +81,10 @@ class TracedRuntime(WasmRuntime):
     def module_of(self, plugin: WasmPlugin) -> GuestModule:
         return self._worker.module_of(plugin)
 
-    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> WasmChain:
+    def open_chain(self, bindings: tuple[Binding, ...], sink: ChainSink, info: StreamInfo) -> WasmChain:
         return super().open_chain(bindings, TracedSink(sink, self.notes), info)
 
-    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> None:
+    def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> None:
         """Always a chain: it shows what goes on."""
 
     def _new_slot(self, binding: PluginBinding) -> ContextSlot:

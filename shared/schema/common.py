@@ -125,8 +125,13 @@ class MetaSpec(Spec):
     disable: bool = False
     priority: Maybe[Integer] = None
     filter: NotYet = None
-    error_response: NotYet = None
+    error_response: Maybe[TextOrObject] = None
     pre_function: NotYet = None
+
+    @property
+    def passes(self) -> None:
+        """Which requests the plugin sees, None for all."""
+        return None
 
 
 class PluginConf(Spec):
@@ -134,9 +139,6 @@ class PluginConf(Spec):
 
     conf: TextOrObject
     meta: MetaSpec = Field(default=MetaSpec(), alias="_meta")
-
-
-Plugins = dict[Id, PluginConf]
 
 
 class Described(Spec):

@@ -5,7 +5,8 @@ The law: a plugin lives in one global rule only (the Admin API sees to that; it 
 
 from __future__ import annotations
 
-from shared.schema.common import Described, Plugins
+from shared.schema.common import Described
+from shared.schema.plugins import Plugins
 
 
 class GlobalRuleSpec(Described):

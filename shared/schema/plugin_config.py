@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.schema.common import Described, Plugins
+from shared.schema.common import Described
+from shared.schema.plugins import Plugins
 
 
 class PluginConfigSpec(Described):

@@ -17,8 +17,6 @@ from shared.schema.common import (
     Integer,
     Maybe,
     NotYet,
-    OnlyFalse,
-    Plugins,
     ReferenceId,
     SomeUnique,
     Status,
@@ -26,6 +24,7 @@ from shared.schema.common import (
     UniqueArray,
 )
 from shared.schema.hosts import HostPattern
+from shared.schema.plugins import Plugins
 from shared.schema.upstream import HTTP_SCHEMES, UpstreamSpec
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PURGE"]
@@ -59,8 +58,8 @@ class RouteSpec(Described):
     service_id: Maybe[ReferenceId] = None
     upstream: Maybe[UpstreamSpec] = None
     upstream_id: Maybe[ReferenceId] = None
-    enable_websocket: Maybe[bool] = None
     timeout: Maybe[TimeoutSpec] = None
+    enable_websocket: Maybe[bool] = None
 
     remote_addr: NotYet = None
     remote_addrs: NotYet = None

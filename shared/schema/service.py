@@ -5,8 +5,9 @@ The law: every property is optional; a route's own value wins over the service's
 
 from __future__ import annotations
 
-from shared.schema.common import Described, Maybe, NotYet, OnlyFalse, Plugins, ReferenceId, SomeUnique
+from shared.schema.common import Described, Maybe, NotYet, ReferenceId, SomeUnique
 from shared.schema.hosts import HostPattern
+from shared.schema.plugins import Plugins
 from shared.schema.upstream import UpstreamSpec
 
 

@@ -12,8 +12,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.schema.common import Described, Maybe, NotYet, Plugins, ReferenceId
+from shared.schema.common import Described, Maybe, NotYet, ReferenceId
 from shared.schema.hosts import HostPattern
+from shared.schema.plugins import WasmPlugins
 from shared.schema.upstream import Port, UpstreamSpec
 
 Network = IPv4Network | IPv6Network
@@ -48,7 +49,7 @@ class StreamRouteSpec(Described):
     server_addr: Maybe[Addresses] = None
     server_port: Maybe[Port] = None
     sni: Maybe[HostPattern] = None
-    plugins: Maybe[Plugins] = None
+    plugins: Maybe[WasmPlugins] = None
     service_id: Maybe[ReferenceId] = None
     upstream: Maybe[UpstreamSpec] = None
     upstream_id: Maybe[ReferenceId] = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from data_plane.config.compiler import Compiler
-from data_plane.config.snapshot import Route, Snapshot
+from data_plane.config.snapshot import Binding, PluginBinding, Route, Snapshot
 from shared.keys import Kind, resource_key
 from shared.store.contract import Batch, Entry, Event, Listing
 
@@ -26,6 +26,11 @@ def plugin(**fields: object) -> dict[str, object]:
 def conf(value: object = "on", **meta: object) -> dict[str, object]:
     """One plugin's configuration on a route."""
     return {"conf": value, "_meta": meta} if meta else {"conf": value}
+
+
+def wasm(bindings: Iterable[Binding]) -> list[PluginBinding]:
+    """The Wasm plugins among them."""
+    return [binding for binding in bindings if isinstance(binding, PluginBinding)]
 
 
 class Config:

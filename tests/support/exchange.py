@@ -5,13 +5,17 @@ The law: every call on a port is one line of `said`; nothing happens by itself.
 
 from __future__ import annotations
 
-from data_plane.config.snapshot import Node, PluginBinding, Route, Snapshot, Timeouts, Upstream, WasmPlugin
+from collections.abc import Awaitable, Callable
+
+from data_plane.config.snapshot import Binding, Node, PluginBinding, Route, Snapshot, Timeouts, Upstream, WasmPlugin
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.sending import Sending
 from data_plane.observe.counters import Counters
-from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, PluginStream, StreamInfo
+from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, PluginStream, StreamInfo, Told
+from shared.plugin import Reply
+from shared.plugin.program import Program
 from shared.proxy_wasm.tls_properties import TlsFacts
 
 TIMEOUTS = Timeouts(connect=1, send=2, read=3)
@@ -205,9 +209,11 @@ class Stage:
         problem: str | None = None,
         matches: bool = True,
         global_plugins: bool = False,
+        program: Program | None = None,
         answers: list[bytes | None] | None = None,
     ) -> None:
         self.said: list[str] = []
+        self.waiting: list[tuple[Awaitable[Reply | None], Told]] = []
         self.draining = False
         self.counters = Counters()
         self.pool = Pool(self)
@@ -220,7 +226,7 @@ class Stage:
         self.replies = replies or {}
         self.answers = answers
         upstream = None if problem else Upstream("u", Nodes(*(nodes or ("a",))), timeouts=TIMEOUTS)
-        route = Route("1", "one", upstream, (BINDING,) if plugins else (), TIMEOUTS, problem=problem)
+        route = Route("1", "one", upstream, (BINDING,) if plugins or program else (), TIMEOUTS, problem=problem, program=program)
         self.snapshot = Snapshot(1, Always(route if matches else None), {}, (BINDING,) if global_plugins else ())
         self.chain: Chain
         self.exchange: Exchange
@@ -234,11 +240,11 @@ class Stage:
         said, self.said = self.said, []
         return said
 
-    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain:
+    def open_chain(self, bindings: tuple[Binding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain:
         self.chain = Chain(self, sink, info)
         return self.chain
 
-    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> PluginStream | None:
+    def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> PluginStream | None:
         """None, so that there is a chain, unless `answers` were given."""
         return None if self.answers is None else Stream(self, self.answers)
 
@@ -253,6 +259,14 @@ class Stage:
 
     def finish(self, stream: PluginStream) -> None:
         self.say("stream.finish")
+
+    def wait(self, answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
+        self.say("wait")
+        self.waiting.append((answer, told))
+        return lambda: self.say("no longer waits")
+
+    def native_failed(self, plugin: str, error: BaseException) -> None:
+        self.say(f"{plugin} failed: {error}")
 
     def request(
         self,

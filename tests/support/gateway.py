@@ -9,16 +9,17 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
 import uvloop
 
-from data_plane.config.snapshot import KeepalivePool, Node, PassHost, PluginBinding, Route, Snapshot, Timeouts, Upstream
+from data_plane.config.snapshot import Binding, KeepalivePool, Node, PassHost, PluginBinding, Route, Snapshot, Timeouts, Upstream
 from data_plane.http.listener import Gateway, listening_socket, serve
-from data_plane.plugins.interface import ChainSink, PluginChain, PluginStream, StreamInfo
+from data_plane.plugins.interface import ChainSink, PluginChain, PluginStream, StreamInfo, Told
+from shared.plugin import Reply
 
 T = TypeVar("T")
 
@@ -62,11 +63,11 @@ class NoPlugins:
     def __init__(self) -> None:
         self.make: Callable[[ChainSink], PluginChain] | None = None
 
-    def open_chain(self, bindings: tuple[PluginBinding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain:
+    def open_chain(self, bindings: tuple[Binding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain:
         assert self.make is not None
         return self.make(sink)
 
-    def open_stream(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> PluginStream | None:
+    def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> PluginStream | None:
         """Always a chain."""
         return None
 
@@ -75,6 +76,12 @@ class NoPlugins:
 
     def finish(self, stream: PluginStream) -> None:
         raise AssertionError("there is no stream without a chain here")
+
+    def wait(self, answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
+        raise AssertionError("no native plugin waits here")
+
+    def native_failed(self, plugin: str, error: BaseException) -> None:
+        raise error
 
 
 def node(port: int) -> Node:
@@ -87,7 +94,7 @@ def route_to(
     keepalive: KeepalivePool = KEEPALIVE,
     pass_host: PassHost = "pass",
     upstream_host: bytes = b"",
-    bindings: tuple[PluginBinding, ...] = (),
+    bindings: tuple[Binding, ...] = (),
     problem: str | None = None,
 ) -> Route:
     upstream = None
@@ -129,7 +136,7 @@ class LiveGateway:
     def route(self, route: Route, path_prefix: bytes = b"/", upstreams: Mapping[str, Upstream] | None = None) -> None:
         """`upstreams` by the names that plugins call them."""
         named = upstreams or {}
-        plugins = {binding.plugin.name: binding.plugin for binding in route.bindings}
+        plugins = {binding.name: binding.plugin for binding in route.bindings if isinstance(binding, PluginBinding)}
         snapshot = Snapshot(1, OneRoute(route, path_prefix), {route.id: route}, plugins=plugins, find_upstream=named.get)
         self.ask(lambda: setattr(self.gateway, "snapshot", snapshot))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_plane.config.snapshot import Route, Snapshot, StreamRoute, Upstream
 from shared.keys import Kind
-from tests.support.config import UPSTREAM, Config, conf, plugin
+from tests.support.config import UPSTREAM, Config, conf, plugin, wasm
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_two_routes_of_one_service_share_its_upstream_but_not_its_plugin(config:
     one, two = snapshot.routes["1"], snapshot.routes["2"]
     assert one.upstream is two.upstream
     assert one.bindings[0] is not two.bindings[0]
-    assert one.bindings[0].plugin is two.bindings[0].plugin
+    assert wasm(one.bindings)[0].plugin is wasm(two.bindings)[0].plugin
 
 
 def test_everything_rewritten_with_equal_values_is_what_it_was(config: Config) -> None:
@@ -207,7 +207,7 @@ def described_upstream(upstream: Upstream | None) -> object:
 
 
 def described(route: Route | StreamRoute) -> object:
-    bindings = [(b.owner, b.plugin.name, b.plugin.phase, b.priority, b.configuration) for b in route.bindings]
+    bindings = [(b.owner, b.plugin.name, b.plugin.phase, b.priority, b.configuration) for b in wasm(route.bindings)]
     about: tuple[object, ...] = (route.id, route.name, route.problem)
     if isinstance(route, Route):
         about += (route.service_id, route.timeouts)
@@ -249,8 +249,8 @@ def assert_kept(before: Snapshot, after: Snapshot) -> None:
         old = routes.get(owner)
         if old is None:
             continue
-        in_use = {(b.owner, id_of(b.plugin), b.configuration, b.priority): b for b in old.bindings}
-        for b in new.bindings:
+        in_use = {(b.owner, id_of(b.plugin), b.configuration, b.priority): b for b in wasm(old.bindings)}
+        for b in wasm(new.bindings):
             assert in_use.get((b.owner, id_of(b.plugin), b.configuration, b.priority), b) is b
         same_parts = new.upstream is old.upstream and [*map(id_of, new.bindings)] == [*map(id_of, old.bindings)]
         assert new is old or not same_parts or described(new) != described(old)

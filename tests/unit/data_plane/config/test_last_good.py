@@ -6,7 +6,7 @@ import pytest
 
 from data_plane.config.tables import LOST
 from shared.keys import Kind
-from tests.support.config import UPSTREAM, Config, conf, plugin
+from tests.support.config import UPSTREAM, Config, conf, plugin, wasm
 
 OTHER_SHA = "f" * 64
 
@@ -136,7 +136,7 @@ def test_a_plugin_without_a_usable_module_keeps_its_last_good_version(config: Co
     config.unusable.clear()
     config.put("wasm_plugins", "guard", plugin(module={"sha256": OTHER_SHA}))
     snapshot = config.commit()
-    assert snapshot.routes["1"].bindings[0].plugin.sha256 == OTHER_SHA
+    assert wasm(snapshot.routes["1"].bindings)[0].plugin.sha256 == OTHER_SHA
     assert config.compiler.problems == {}
 
 

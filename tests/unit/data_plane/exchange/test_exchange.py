@@ -199,7 +199,6 @@ def error(status: int, reason: str, message: str, *, close: bool = False) -> str
         (Stage(matches=False), error(404, "Not Found", "404 Route Not Found")),
         (Stage(problem="service_missing"), error(404, "Not Found", "service not found")),
         (Stage(problem="plugin_missing"), error(503, "Service Unavailable", "plugin not available")),
-        (Stage(problem="plugin_missing", plugins=True), error(503, "Service Unavailable", "plugin not available")),
         (Stage(problem="upstream_not_found"), error(502, "Bad Gateway", "upstream not found")),
         (Stage(problem="unheard of"), error(500, "Internal Server Error", "internal error")),
     ],

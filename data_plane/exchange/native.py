@@ -1,0 +1,230 @@
+"""An exchange whose plugins are all native: a loop over what its route's program says, without a chain.
+
+The law: the request goes on when every step of its phases has let it; a step that must wait leaves the exchange in STARTING,
+with what arrives of the body held as for a slow upstream. A response, whoever made it, passes the header filters once and its
+body the body filters, and the log steps run once, at the end. A step that raises ends the exchange as a failed Wasm plugin does
+(503, or a cut when something has left), and another step's turn does not come; only log steps fail alone.
+
+Most plugins look at requests only: they have NativeExchange, whose response is that of a plain exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator
+from copy import copy
+from functools import partial
+from typing import TYPE_CHECKING
+
+from data_plane.exchange.framing import has_body, length_line
+from data_plane.exchange.info import DescribedExchange
+from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead
+from data_plane.exchange.outgoing import Outgoing
+from data_plane.exchange.sending import STARTING
+from shared.plugin.program import Program, RequestStep, step_name
+from shared.plugin.reply import Reply
+from shared.plugin.request import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from data_plane.config.snapshot import Route
+    from data_plane.exchange.ports import ClientPort, Serving
+
+
+class NativeExchange(DescribedExchange):
+    """`request` is what plugins see, and what goes to the upstream."""
+
+    __slots__ = ("_answered", "_asked", "_logged", "_program", "_waiting", "request", "response")
+
+    # What it becomes when its response is no plain one after all.
+    filtering: type[NativeExchange]
+
+    def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None, program: Program) -> None:
+        super().__init__(serving, client, head, route)
+        self._program = program
+        self._waiting: Callable[[], None] | None = None
+        self._asked = head
+        self.request = Request(self, head)
+        if program.sees_responses:
+            self._see_responses()
+
+    def _see_responses(self) -> None:
+        """`response` is None until one begins."""
+        self.response: Response | None = None
+        self._answered = False
+        self._logged = False
+
+    # The request.
+
+    def start(self, body: bytes, eos: bool) -> None:
+        self.request_done = eos
+        if body or not eos:
+            self.request_bytes = len(body)
+            self._outgoing = Outgoing(self.head.fields.framing, rewritten=False)
+            self._outgoing.add(body, eos)
+        self._run(iter(self._program.request))
+        if not eos:
+            self._regulate_request()
+            self._answer_expectation(body)
+
+    def _run(self, steps: Iterator[RequestStep]) -> None:
+        request = self.request
+        step = None
+        try:
+            for step in steps:
+                answer = step(request)
+                if answer is not None:
+                    self._answer(answer, steps, step)
+                    return
+        except Exception as error:
+            self._failed(step, error)
+            return
+        head = request.raw
+        if head is not self.head.open and not head.startswith(self.head.method + b" "):
+            self._change_method(request.upstream_method.encode())
+        self._send(head)
+
+    def _answer(self, answer: Reply | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep) -> None:
+        if isinstance(answer, Reply):
+            self._begin_reply(answer.open_head(), answer.body)
+        else:
+            self._waiting = self.serving.runtime.wait(answer, partial(self._told, steps, step))
+
+    def _told(self, steps: Iterator[RequestStep], step: RequestStep, answer: Reply | None, error: BaseException | None) -> None:
+        """What was waited for has come."""
+        self._waiting = None
+        if self.state != STARTING:
+            return
+        if error is not None:
+            self._failed(step, error)
+        elif answer is not None:
+            self._begin_reply(answer.open_head(), answer.body)
+        else:
+            self._run(steps)
+
+    def _change_method(self, method: bytes) -> None:
+        """The upstream answers what it is asked, the client what it has asked."""
+        head = copy(self.head)
+        head.method = method
+        self.head = head
+        if not self._program.sees_responses:
+            self._see_responses()
+            self.__class__ = self.filtering
+
+    def _failed(self, step: object, error: BaseException) -> None:
+        self.serving.runtime.native_failed(step_name(step), error)
+        if self._on_wire:
+            self._cut()
+        else:
+            self._fail("plugin_failed")
+
+    def held(self) -> object:
+        return (self.state, self.request_bytes) if self._waiting is not None else None
+
+    # The end.
+
+    def _finish(self, data: bytes, keep_alive: bool) -> None:
+        super()._finish(data, keep_alive)
+        self._stop_waiting()
+
+    def _end(self) -> None:
+        super()._end()
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+
+class NativeFilterExchange(NativeExchange):
+    """For a program that sees responses."""
+
+    __slots__ = ()
+
+    def request_body(self, data: bytes, eos: bool) -> None:
+        self.request_bytes += len(data)
+        super().request_body(data, eos)
+
+    def _whole_response(self, head: bytes, status: int, length: int, framing: bytes, body: bytes) -> None:
+        self._begin_response(head, status, length, framing, body, True)
+
+    def _begin_response(self, head: bytes, status: int, length: int, framing: bytes, data: bytes, eos: bool) -> None:
+        if self._answered:
+            # The reply to a filter's failure, and what `_whole_response` leaves to this one.
+            super()._begin_response(head, status, length, framing, data, eos)
+            return
+        self._answered = True
+        sent, self.head = self.head, self._asked
+        if sent.method == b"HEAD" != self.head.method:
+            # A plugin has made it a HEAD, so that the upstream's length is that of no body.
+            length, framing = 0, length_line(0)
+        response = self.response = Response(head, status)
+        step: object = None
+        try:
+            for step in self._program.header_filter:
+                step(self.request, response)
+            if self._program.body_filter:
+                data = self._filtered(data, eos)
+                length, framing = self._new_length(len(data), eos)
+        except Exception as error:
+            self._failed(step, error)
+            return
+        self.response_bytes = len(data)
+        if eos:
+            super()._whole_response(response.raw, response.status, length, framing, data)
+            self._log()
+        else:
+            super()._begin_response(response.raw, response.status, length, framing, data, False)
+
+    def _new_length(self, size: int, eos: bool) -> tuple[int, bytes]:
+        """What was declared promises nothing about what is sent."""
+        assert self.response is not None
+        if not has_body(self._asked.method, self.response.status):
+            return UNTIL_CLOSE, b""
+        return (size, length_line(size)) if eos else (CHUNKED, b"")
+
+    def _filtered(self, data: bytes, eos: bool) -> bytes:
+        response = self.response
+        assert response is not None
+        if has_body(self._asked.method, response.status):
+            for step in self._program.body_filter:
+                data = step(self.request, response, data, eos)
+        return data
+
+    def _continue_response(self, data: bytes, eos: bool) -> None:
+        if self._program.body_filter:
+            try:
+                data = self._filtered(data, eos)
+            except Exception as error:
+                self._failed(self._program.body_filter[0], error)
+                return
+        # Only to a HEAD that a plugin has made another method does an upstream send a body that the client must not get.
+        if self.head.method == b"HEAD":
+            data = b""
+        self.response_bytes += len(data)
+        super()._continue_response(data, eos)
+
+    def _stop_waiting(self) -> None:
+        super()._stop_waiting()
+        self._log()
+
+    def _log(self) -> None:
+        if self._logged:
+            return
+        self._logged = True
+        for step in self._program.log:
+            try:
+                step(self.request, self.response)
+            except Exception as error:
+                self.serving.runtime.native_failed(step_name(step), error)
+
+
+NativeExchange.filtering = NativeFilterExchange
+
+
+def native_exchange(
+    serving: Serving, client: ClientPort, head: RequestHead, route: Route | None, program: Program
+) -> NativeExchange:
+    kind = NativeFilterExchange if program.sees_responses else NativeExchange
+    return kind(serving, client, head, route, program)

@@ -1,0 +1,301 @@
+"""Native plugins in a chain with Wasm plugins.
+
+The law: what stands side by side is one link. The request passes the phases (rewrite, access, before_proxy) and in each the
+plugins of global rules, then the higher priority. The response passes native plugins in that order too, as in APISIX, and Wasm
+plugins in reverse, as in Envoy: a native plugin keeps its place among all, the places of Wasm plugins are filled from the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Protocol, cast
+
+from data_plane.config.snapshot import Binding, FailurePolicy, NativeBinding, PluginBinding
+from data_plane.plugins.chain import ChainOwner, WasmChain
+from data_plane.plugins.interface import ChainSink, PluginRuntime, StreamInfo
+from data_plane.plugins.link import Link, LinkSlot
+from shared.plugin.head import value_bytes
+from shared.plugin.plugin import REQUEST_PHASES
+from shared.plugin.program import BodyStep, HeaderStep, LogStep, RequestStep, request_steps, step_name
+from shared.plugin.reply import Reply
+from shared.plugin.request import Request, Response
+from shared.proxy_wasm.abi import Direction, Effect, MapType
+from shared.proxy_wasm.outcome import Outcome, SentReply
+from shared.proxy_wasm.replies import PLUGIN_FAILED
+from shared.proxy_wasm.vm import HttpContext
+
+if TYPE_CHECKING:
+    from shared.plugin.request import ExchangeFacts
+
+_PAUSE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What one link of native plugins calls."""
+
+    request: tuple[RequestStep, ...] = ()
+    header_filter: tuple[HeaderStep, ...] = ()
+    body_filter: tuple[BodyStep, ...] = ()
+    log: tuple[LogStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The links of each direction. The last of a request's is native: its log steps are those of all."""
+
+    request: tuple[PluginBinding | Steps, ...]
+    response: tuple[PluginBinding | Steps, ...]
+
+
+# Wasm plugins only, and each sees every request.
+PLAIN = Arrangement((), ())
+
+
+def arrange(bindings: Sequence[Binding]) -> Arrangement:
+    if all(isinstance(binding, PluginBinding) and binding.passes is None for binding in bindings):
+        return PLAIN
+    placed = sorted(bindings, key=_place)
+    requests: list[PluginBinding | RequestStep] = []
+    for phase in REQUEST_PHASES:
+        for binding in placed:
+            if isinstance(binding, NativeBinding):
+                requests += request_steps([binding.bound], phase)
+            elif binding.plugin.phase == phase:
+                requests.append(binding)
+    backwards = reversed([item for item in requests if isinstance(item, PluginBinding)])
+    responses = [binding if isinstance(binding, NativeBinding) else next(backwards) for binding in placed]
+    native = [binding.bound for binding in placed if isinstance(binding, NativeBinding)]
+    log = tuple(cast(LogStep, one.steps.log) for one in native if "log" in one.phases)
+    return Arrangement((*_grouped_requests(requests), Steps(log=log)), tuple(_grouped_responses(responses)))
+
+
+def _place(binding: Binding) -> tuple[bool, int, str, str]:
+    return (not binding.owner.startswith("global_rule/"), -binding.priority, binding.owner, binding.name)
+
+
+def _grouped_requests(items: list[PluginBinding | RequestStep]) -> Iterator[PluginBinding | Steps]:
+    for is_wasm, group in groupby(items, lambda item: isinstance(item, PluginBinding)):
+        if is_wasm:
+            yield from cast(Iterator[PluginBinding], group)
+        else:
+            yield Steps(request=tuple(cast(Iterator[RequestStep], group)))
+
+
+def _grouped_responses(items: list[Binding]) -> Iterator[PluginBinding | Steps]:
+    for is_wasm, group in groupby(items, lambda item: isinstance(item, PluginBinding)):
+        if is_wasm:
+            yield from cast(Iterator[PluginBinding], group)
+            continue
+        bound = [binding.bound for binding in cast(Iterator[NativeBinding], group)]
+        steps = Steps(
+            header_filter=tuple(one.steps.header_filter for one in bound if "header_filter" in one.phases),
+            body_filter=tuple(one.steps.body_filter for one in bound if "body_filter" in one.phases),
+        )
+        if steps.header_filter or steps.body_filter:
+            yield steps
+
+
+class _NoSlot:
+    """Stands for what a native link has not: a binding's place among the VMs."""
+
+    retired = False
+    context = None
+
+
+class _Callbacks:
+    """As a VM says which callbacks its guest has."""
+
+    reads_request_body = False
+    reads_trailers = False
+    logs_streams = False
+
+    def __init__(self, reads_response_body: bool) -> None:
+        self.reads_response_body = reads_response_body
+
+
+_HEADS, _BODIES = _Callbacks(False), _Callbacks(True)
+
+
+class Seen:
+    """The views that all native links of a request share."""
+
+    def __init__(self, exchange: ExchangeFacts, runtime: PluginRuntime) -> None:
+        self.request = Request(exchange, exchange.head)
+        self.response: Response | None = None
+        self.runtime = runtime
+
+
+class NativeContext:
+    """In the place of an HttpContext."""
+
+    opened = True
+
+    def __init__(self, steps: Steps, seen: Seen) -> None:
+        self.vm = _BODIES if steps.body_filter else _HEADS
+        self._steps = steps
+        self._seen = seen
+        self._waiting: Callable[[], None] | None = None
+        self.link: NativeLink
+
+    def request_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome:
+        self._seen.request.raw = head
+        return self._run(iter(self._steps.request)) or self._seen.request.raw
+
+    def response_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome:
+        seen = self._seen
+        response = seen.response
+        if response is None:
+            response = seen.response = Response(head, int(head[9:12]))
+        else:
+            response.raw, response.status = head, int(head[9:12])
+        step: object = None
+        try:
+            for step in self._steps.header_filter:
+                step(seen.request, response)
+        except Exception as error:
+            return self._failed(step, error)
+        return response.raw
+
+    def body(self, direction: Direction, data: bytes, eos: bool) -> Outcome:
+        seen = self._seen
+        step: object = None
+        assert seen.response is not None
+        try:
+            for step in self._steps.body_filter:
+                data = step(seen.request, seen.response, data, eos)
+        except Exception as error:
+            return self._failed(step, error)
+        return Outcome(0, 0, data)
+
+    def trailers(self, direction: Direction, lines: bytes) -> Outcome | None:
+        return None
+
+    def take_body(self, direction: Direction) -> bytes:
+        return b""
+
+    def take_trailers(self, direction: Direction) -> Outcome | None:
+        return None
+
+    def resume_head(self, map_type: MapType) -> bytes:
+        return self._seen.request.raw
+
+    def finish(self) -> None:
+        self.stop_waiting()
+        for step in self._steps.log:
+            try:
+                step(self._seen.request, self._seen.response)
+            except Exception as error:
+                self._seen.runtime.native_failed(step_name(step), error)
+
+    def stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def _run(self, steps: Iterator[RequestStep]) -> Outcome | None:
+        step = None
+        try:
+            for step in steps:
+                answer = step(self._seen.request)
+                if answer is not None:
+                    return self._answered(answer, steps, step)
+        except Exception as error:
+            return self._failed(step, error)
+        return None
+
+    def _answered(self, answer: Reply | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep) -> Outcome:
+        if isinstance(answer, Reply):
+            return _replied(answer)
+        self._waiting = self._seen.runtime.wait(answer, partial(self._told, steps, step))
+        return Outcome(_PAUSE, 0)
+
+    def _told(self, steps: Iterator[RequestStep], step: RequestStep, answer: Reply | None, error: BaseException | None) -> None:
+        self._waiting = None
+        if error is not None:
+            outcome: Outcome | None = self._failed(step, error)
+        elif answer is not None:
+            outcome = _replied(answer)
+        else:
+            outcome = self._run(steps)
+        if outcome is None:
+            outcome = Outcome(0, Effect.CONTINUE_REQUEST)
+        if not outcome.paused:
+            self.link.apply(outcome)
+
+    def _failed(self, step: object, error: BaseException) -> Outcome:
+        self._seen.runtime.native_failed(step_name(step), error)
+        status, body, fields, details = PLUGIN_FAILED
+        return Outcome(0, Effect.LOCAL_REPLY, reply=SentReply(status, body, fields, details, None))
+
+
+def _replied(reply: Reply) -> Outcome:
+    fields = [(b"Server", b"waspgate")] if not any(name.lower() == "server" for name, _ in reply.headers) else []
+    fields += [(name.encode(), value_bytes(value)) for name, value in reply.headers]
+    return Outcome(0, Effect.LOCAL_REPLY, reply=SentReply(reply.status, reply.body, tuple(fields), "", None))
+
+
+class NativeLink(Link):
+    framed = False
+    error_response = None
+
+    def __init__(self, steps: Steps, seen: Seen) -> None:
+        context = NativeContext(steps, seen)
+        context.link = self
+        self.slot = cast(LinkSlot, _NoSlot)
+        # It has all of an HttpContext that a chain uses.
+        self.context = cast(HttpContext, context)
+
+    @property
+    def policy(self) -> FailurePolicy:
+        return "fail_closed"
+
+
+class Links(ChainOwner, PluginRuntime, Protocol):
+    def links(self, bindings: tuple[PluginBinding, ...], info: StreamInfo) -> list[Link]:
+        """Of Wasm plugins, in this order."""
+
+
+def mixed_chain(runtime: Links, arrangement: Arrangement, sink: ChainSink, info: StreamInfo) -> MixedChain:
+    """Without the Wasm plugins that are not to see this request. `info` is an exchange."""
+    seen = Seen(cast("ExchangeFacts", info), runtime)
+    wasm = tuple(
+        item
+        for item in arrangement.request
+        if isinstance(item, PluginBinding) and (item.passes is None or item.passes(seen.request))
+    )
+    link_of: dict[PluginBinding | Steps, Link] = dict(zip(wasm, runtime.links(wasm, info), strict=True))
+
+    def links(items: tuple[PluginBinding | Steps, ...]) -> list[Link]:
+        return [NativeLink(item, seen) if isinstance(item, Steps) else link_of[item] for item in items if _takes(item)]
+
+    def _takes(item: PluginBinding | Steps) -> bool:
+        return isinstance(item, Steps) or item in link_of
+
+    return MixedChain(links(arrangement.request), links(arrangement.response), sink, runtime)
+
+
+class MixedChain(WasmChain):
+    """`links` and `response_links` have the same Wasm links."""
+
+    def __init__(self, links: list[Link], response_links: list[Link], sink: ChainSink, owner: ChainOwner) -> None:
+        super().__init__(links, sink, owner)
+        self._response_links = response_links
+        for link in response_links:
+            link.chain = self
+            if link.context is not None and link.context.vm.reads_response_body:
+                self.reads_response_body = True
+
+    def _trailers_through(self, link: Link, direction: Direction, lines: bytes) -> bytes | None:
+        """What a native plugin has kept of the body goes on before them."""
+        context = link.context
+        if direction and isinstance(link, NativeLink) and context is not None and context.vm.reads_response_body:
+            outcome = context.body(direction, b"", True)
+            if outcome is None or self._ended(link, outcome):
+                return None
+            if outcome.data:
+                self._body(direction, self._after(link, direction), outcome.data, False)
+        return super()._trailers_through(link, direction, lines)

@@ -1,0 +1,48 @@
+"""Native plugins that must wait: the only place where a request becomes a task.
+
+The law: what was asked for is told once, unless the waiting was ended first; a request that ends ends its waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from data_plane.plugins.interface import Told
+from shared.plugin.reply import Reply
+
+
+class Waiting:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        # The loop itself keeps only weak references to tasks.
+        self._tasks: set[asyncio.Task[Reply | None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def wait(self, answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
+        task = self._loop.create_task(_awaited(answer), name="native-plugin")
+        self._tasks.add(task)
+
+        def done(ended: asyncio.Task[Reply | None]) -> None:
+            self._tasks.discard(ended)
+            if not ended.cancelled():
+                error = ended.exception()
+                told(None if error else ended.result(), error)
+
+        task.add_done_callback(done)
+        return partial(_end, task)
+
+    def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+
+
+def _end(task: asyncio.Task[Reply | None]) -> None:
+    task.cancel()
+
+
+async def _awaited(answer: Awaitable[Reply | None]) -> Reply | None:
+    return await answer

@@ -1,0 +1,85 @@
+"""What a native plugin is: one class, made once for each configuration of it, asked for every request.
+
+The law: all that can be done when the configuration is read is done in `__init__`; a phase only looks and answers. A phase
+answers None (go on), or a Reply that ends the request's way to the upstream. It is a plain function; one that must wait is
+`async def` (or returns an awaitable when it must), and only then does the request pause.
+
+| phase         | when                                                                          | may answer |
+|---------------|-------------------------------------------------------------------------------|------------|
+| rewrite       | the route is found; nothing of the request has been sent                      | a Reply    |
+| access        | after the rewrite phase of every plugin                                       | a Reply    |
+| before_proxy  | after the access phase of every plugin, right before the upstream is chosen   | a Reply    |
+| header_filter | a response's head is here, whoever made it: upstream, plugin or gateway       |            |
+| body_filter   | for each piece of the response's body, the last (perhaps empty) with `eos`    | the piece  |
+| log           | the exchange is over                                                          |            |
+
+In each phase the plugins of global rules come first, then the higher priority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from shared.plugin.reply import Reply
+from shared.plugin.request import Request, Response
+
+C = TypeVar("C", bound=BaseModel)
+
+Answer = Reply | None | Awaitable[Reply | None]
+Phase = Literal["rewrite", "access", "before_proxy", "header_filter", "body_filter", "log"]
+REQUEST_PHASES: tuple[Phase, ...] = ("rewrite", "access", "before_proxy")
+PHASES: tuple[Phase, ...] = (*REQUEST_PHASES, "header_filter", "body_filter", "log")
+
+
+class Plugin(Generic[C]):
+    """Base of all plugins. `__init__` may raise ValueError: the configuration is then refused when it is written.
+
+    `Metadata` is what plugin_metadata holds for all configurations of the plugin together; None: it knows none. `Consumer` is
+    what a consumer says of itself; None: the plugin does not tell consumers. `encrypted` names fields kept encrypted.
+    """
+
+    name: ClassVar[str]
+    priority: ClassVar[int]
+    version: ClassVar[str] = "0.1"
+    kind: ClassVar[Literal["", "auth"]] = ""
+    Config: ClassVar[type[BaseModel]]
+    Metadata: ClassVar[type[BaseModel] | None] = None
+    Consumer: ClassVar[type[BaseModel] | None] = None
+    encrypted: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: C, metadata: BaseModel | None = None) -> None:
+        """`metadata` is an instance of `Metadata`, if the plugin has one and it is configured."""
+        self.config = config
+
+    def phases(self) -> frozenset[Phase]:
+        """Those that this configuration needs, by default all that the class has: the fewer, the less a request costs."""
+        return class_phases(type(self))
+
+    def rewrite(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+    def access(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+    def before_proxy(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+    def header_filter(self, request: Request, response: Response) -> None:
+        raise NotImplementedError
+
+    def body_filter(self, request: Request, response: Response, data: bytes, eos: bool) -> bytes:
+        raise NotImplementedError
+
+    def log(self, request: Request, response: Response | None) -> None:
+        """`response` is None when none has begun."""
+        raise NotImplementedError
+
+
+AnyPlugin = Plugin[Any]
+
+
+def class_phases(plugin: type[AnyPlugin]) -> frozenset[Phase]:
+    return frozenset(phase for phase in PHASES if getattr(plugin, phase) is not getattr(Plugin, phase))

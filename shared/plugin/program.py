@@ -1,0 +1,130 @@
+"""The native plugins of a route, taken apart into what each phase calls.
+
+The law: a program is made when the configuration is compiled, and says all: in which order what is called is never asked of
+plugins again. A step is a bound method of a plugin, or of a `Gate` before one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shared.plugin.plugin import REQUEST_PHASES, Answer, AnyPlugin, Phase
+from shared.plugin.reply import Reply, json_body
+from shared.plugin.request import Request, Response
+
+RequestStep = Callable[[Request], Answer]
+HeaderStep = Callable[[Request, Response], None]
+BodyStep = Callable[[Request, Response, bytes, bool], bytes]
+LogStep = Callable[[Request, Response | None], None]
+Filter = Callable[[Request], bool]
+ErrorResponse = str | dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    request: tuple[RequestStep, ...] = ()
+    header_filter: tuple[HeaderStep, ...] = ()
+    body_filter: tuple[BodyStep, ...] = ()
+    log: tuple[LogStep, ...] = ()
+
+    @property
+    def sees_responses(self) -> bool:
+        return bool(self.header_filter or self.body_filter or self.log)
+
+
+class Gate:
+    """What `_meta` puts before a plugin: `filter` decides once for a request whether the plugin runs, `error_response` is the
+    body of the plugin's own errors."""
+
+    def __init__(self, plugin: AnyPlugin, passes: Filter | None, error_response: ErrorResponse | None) -> None:
+        self.name = plugin.name
+        self._plugin = plugin
+        self._passes = passes
+        self._error_response = error_response
+        self._body = error_response.encode() if isinstance(error_response, str) else json_body(error_response)
+
+    def _is_open(self, request: Request) -> bool:
+        if self._passes is None:
+            return True
+        context = request.context
+        is_open = context.get(self)
+        if is_open is None:
+            is_open = context[self] = self._passes(request)
+        return bool(is_open)
+
+    def rewrite(self, request: Request) -> Answer:
+        return self._told(self._plugin.rewrite(request)) if self._is_open(request) else None
+
+    def access(self, request: Request) -> Answer:
+        return self._told(self._plugin.access(request)) if self._is_open(request) else None
+
+    def before_proxy(self, request: Request) -> Answer:
+        return self._told(self._plugin.before_proxy(request)) if self._is_open(request) else None
+
+    def header_filter(self, request: Request, response: Response) -> None:
+        if self._is_open(request):
+            self._plugin.header_filter(request, response)
+
+    def body_filter(self, request: Request, response: Response, data: bytes, eos: bool) -> bytes:
+        return self._plugin.body_filter(request, response, data, eos) if self._is_open(request) else data
+
+    def log(self, request: Request, response: Response | None) -> None:
+        if self._is_open(request):
+            self._plugin.log(request, response)
+
+    def _told(self, answer: Answer) -> Answer:
+        if answer is None or self._error_response is None:
+            return answer
+        return self._replaced(answer) if isinstance(answer, Reply) else self._later(answer)
+
+    async def _later(self, answer: Answer) -> Reply | None:
+        assert answer is not None
+        assert not isinstance(answer, Reply)
+        reply = await answer
+        return None if reply is None else self._replaced(reply)
+
+    def _replaced(self, reply: Reply) -> Reply:
+        if reply.status < 400:
+            return reply
+        kind = "text/plain; charset=utf-8" if isinstance(self._error_response, str) else "application/json"
+        headers = [field for field in reply.headers if field[0].lower() != "content-type"]
+        return Reply(reply.status, self._body, (("Content-Type", kind), *headers))
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A plugin as it stands in a program."""
+
+    plugin: AnyPlugin
+    gate: Gate | None
+    phases: frozenset[Phase]
+
+    @classmethod
+    def of(cls, plugin: AnyPlugin, passes: Filter | None = None, error_response: ErrorResponse | None = None) -> Bound:
+        gated = passes is not None or error_response is not None
+        return cls(plugin, Gate(plugin, passes, error_response) if gated else None, plugin.phases())
+
+    @property
+    def steps(self) -> AnyPlugin | Gate:
+        return self.gate or self.plugin
+
+
+def compile_program(bound: Sequence[Bound]) -> Program:
+    """`bound` in the order in which they run inside a phase."""
+    return Program(
+        request=tuple(step for phase in REQUEST_PHASES for step in request_steps(bound, phase)),
+        header_filter=tuple(one.steps.header_filter for one in bound if "header_filter" in one.phases),
+        body_filter=tuple(one.steps.body_filter for one in bound if "body_filter" in one.phases),
+        log=tuple(one.steps.log for one in bound if "log" in one.phases),
+    )
+
+
+def request_steps(bound: Sequence[Bound], phase: Phase) -> list[RequestStep]:
+    steps: list[RequestStep] = [getattr(one.steps, phase) for one in bound if phase in one.phases]
+    return steps
+
+
+def step_name(step: object) -> str:
+    """The plugin of a step, for a log."""
+    return str(getattr(getattr(step, "__self__", step), "name", step))
