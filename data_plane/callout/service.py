@@ -110,7 +110,9 @@ class PluginCallouts:
             self._log.debug("call refused", reason=str(error))
             return Status.BAD_ARGUMENT, None
         route = Route("", "", target.upstream, (), target.upstream.timeouts)
-        http_call = HttpCall(service.loop, service.serving(target.tls), call, composed, route, self._limit, self._failed)
+        # An upstream of the configuration says itself how it is secured.
+        serving = service.serving(target.tls and target.upstream.tls is None)
+        http_call = HttpCall(service.loop, serving, call, composed, route, self._limit, self._failed)
         watch(call.stream)
         http_call.begin(request.timeout_ms / 1000)
         return Status.OK, http_call

@@ -28,7 +28,7 @@ class TargetError(ValueError):
 class TlsNode(Node):
     """`server_name` is the name that its certificate must have."""
 
-    server_name: str
+    server_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _address_target(address: str, scheme: str, server_name: str) -> Target:
     if tls:
         name = server_name or host
         # The authority is what a pool knows a node by: one address may be asked for under several names.
-        node: Node = TlsNode(host, port, 1, f"{name}@{bracketed}:{port}".encode(), name)
+        node: Node = TlsNode(host, port, 1, f"{name}@{bracketed}:{port}".encode(), server_name=name)
     else:
         node = Node(host, port, 1, (bracketed if port == 80 else f"{bracketed}:{port}").encode())
     return Target(Upstream(f"call/{scheme}/{address}", _One(node)), tls, authority.encode())

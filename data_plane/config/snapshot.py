@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from data_plane.upstream_tls.client_tls import ClientTls
 from shared.plugin.program import Bound, ErrorResponse, Filter, Program
 from shared.proxy_wasm.limits import Limits as Limits
 
@@ -19,7 +20,7 @@ PassHost = Literal["pass", "node", "rewrite"]
 FailurePolicy = Literal["fail_closed", "fail_open", "fail_reload"]
 Phase = Literal["rewrite", "access"]
 Dialect = Literal["proxy-wasm", "apisix"]
-Scheme = Literal["http", "grpc", "grpcs", "tcp", "tls"]
+Scheme = Literal["http", "https", "grpc", "grpcs", "tcp", "tls"]
 
 # nginx's proxy_timeout for streams: sessions of databases and queues are idle for minutes.
 STREAM_IDLE_SECONDS = 600.0
@@ -36,12 +37,23 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One server of an upstream; `authority` is what `pass_host: node` sends as Host."""
+    """One server of an upstream; `authority` is what `pass_host: node` sends as Host.
+
+    `address` is what is connected to, where that is known and not `host`. `key` is what a pool knows its connections by: two
+    nodes with one key may use each other's; without one it is the authority.
+    """
 
     host: str
     port: int
     weight: int
     authority: bytes
+    priority: int = 0
+    address: str = ""
+    key: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            object.__setattr__(self, "key", self.authority)
 
 
 class Picker(Protocol):
@@ -62,7 +74,7 @@ class KeepalivePool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upstream:
-    """`stream_idle` are the seconds that a TCP session may go without a byte; `tls_verify` is for scheme tls."""
+    """`stream_idle` are the seconds that a TCP session may go without a byte; `tls` is None in the clear."""
 
     name: str
     picker: Picker
@@ -72,7 +84,7 @@ class Upstream:
     timeouts: Timeouts = Timeouts()
     keepalive_pool: KeepalivePool = KeepalivePool()
     stream_idle: float = STREAM_IDLE_SECONDS
-    tls_verify: bool = False
+    tls: ClientTls | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

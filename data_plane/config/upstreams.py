@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from data_plane.balance.round_robin import SmoothRoundRobin
 from data_plane.config.snapshot import STREAM_IDLE_SECONDS, KeepalivePool, Node, PassHost, Scheme, Timeouts, Upstream
+from data_plane.upstream_tls.client_tls import ClientTls, host_of
 from shared.schema.common import TimeoutSpec
-from shared.schema.upstream import DEFAULT_PORTS, Server, UpstreamSpec
+from shared.schema.upstream import TLS_SCHEMES, Server, UpstreamSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class _Content:
     keepalive_pool: KeepalivePool
     scheme: Scheme
     stream_idle: float
-    tls_verify: bool
+    tls: ClientTls | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +60,37 @@ def timeouts(spec: TimeoutSpec | None, otherwise: Timeouts) -> Timeouts:
 
 
 def _content(spec: UpstreamSpec) -> _Content:
-    pool = spec.keepalive_pool
+    pool, tls = spec.keepalive_pool, client_tls(spec)
     return _Content(
-        nodes=tuple(_node(server, DEFAULT_PORTS.get(spec.scheme, 0)) for server in spec.servers),
+        nodes=tuple(_node(server, spec.default_port, tls) for server in spec.servers),
         pass_host=spec.pass_host,
         upstream_host=(spec.upstream_host or "").encode(),
         timeouts=timeouts(spec.timeout, Timeouts()),
         keepalive_pool=KeepalivePool(pool.size, pool.idle_timeout, pool.requests),
         scheme=spec.scheme,
         stream_idle=STREAM_IDLE_SECONDS if spec.timeout is None else spec.timeout.read,
-        tls_verify=spec.tls is not None and spec.tls.verify,
+        tls=tls,
     )
 
 
-def _node(server: Server, default_port: int) -> Node:
+def client_tls(spec: UpstreamSpec) -> ClientTls | None:
+    if spec.scheme not in TLS_SCHEMES:
+        return None
+    shown = spec.tls
+    return ClientTls(
+        verify=spec.verifies,
+        server_name=host_of(spec.upstream_host or "") if spec.pass_host == "rewrite" else "",
+        certificate=(shown.client_cert or "") if shown else "",
+        private_key=(shown.client_key or "") if shown else "",
+    )
+
+
+def _node(server: Server, default_port: int, tls: ClientTls | None) -> Node:
     host = f"[{server.host}]" if ":" in server.host else server.host
-    authority = host if server.port == default_port else f"{host}:{server.port}"
-    return Node(server.host, server.port, server.weight, authority.encode())
+    authority = (host if server.port == default_port else f"{host}:{server.port}").encode()
+    # Without TLS every upstream may use the connections to an address, whatever its name says of the port.
+    key = authority if tls is None else tls.key_for(f"{host}:{server.port}".encode(), server.host)
+    return Node(server.host, server.port, server.weight, authority, key=key)
 
 
 def _upstream(name: str, content: _Content) -> Upstream:
@@ -88,5 +103,5 @@ def _upstream(name: str, content: _Content) -> Upstream:
         timeouts=content.timeouts,
         keepalive_pool=content.keepalive_pool,
         stream_idle=content.stream_idle,
-        tls_verify=content.tls_verify,
+        tls=content.tls,
     )

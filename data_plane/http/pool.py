@@ -7,35 +7,45 @@ ages and is closed. Opening one is the only task on the request path.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
+from data_plane.config.snapshot import KeepalivePool
 from data_plane.h2.upstreams import SCHEMES, H2Upstreams
 from data_plane.http.outbox import Outbox
 from data_plane.http.upstream import UpstreamConnection
+from data_plane.upstream_tls.contexts import ClientContexts, TlsMaterialError
+from data_plane.upstream_tls.failures import TlsFailureLog
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import KeepalivePool, Node, Timeouts, Upstream
+    from data_plane.config.snapshot import Node, Timeouts, Upstream
     from data_plane.exchange.sending import Sending
+    from data_plane.upstream_tls.client_tls import ClientTls
 
 # Idle connections are looked through this often; one may outlive its idle timeout by so much.
 SWEEP_SECONDS = 1.0
+# Of a node that takes no more requests.
+NOT_KEPT = KeepalivePool(size=0, requests=0)
 
 
 class NodePool:
     """The idle connections to one node, oldest first. `open` counts those in use and being opened as well."""
 
-    __slots__ = ("idle", "keepalive", "node", "now", "open", "outbox")
+    __slots__ = ("idle", "keepalive", "node", "now", "open", "outbox", "tls")
 
-    def __init__(self, node: Node, keepalive: KeepalivePool, now: float, outbox: Outbox) -> None:
+    def __init__(
+        self, node: Node, keepalive: KeepalivePool, now: float, outbox: Outbox, tls: ClientTls | None = None
+    ) -> None:
         self.outbox = outbox
         self.idle: deque[UpstreamConnection] = deque()
         # As of the last sweep: exact enough for idleness, and a request need not ask the clock.
         self.now = now
         self.node = node
         self.keepalive = keepalive
+        self.tls = tls
         self.open = 0
 
     def __repr__(self) -> str:
@@ -66,12 +76,15 @@ class NodePool:
 class Pool:
     """All nodes of a worker. A node's figures are those of the upstream that last opened a connection to it."""
 
-    __slots__ = ("_h2", "_loop", "_nodes", "_outbox", "_sweeper", "_tasks")
+    __slots__ = ("_h2", "_loop", "_nodes", "_outbox", "_sweeper", "_tasks", "_tls_failed", "contexts")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._loop = loop
         self._outbox = outbox
         self._h2 = H2Upstreams(loop)
+        # The worker puts others here, with authorities of the operator's.
+        self.contexts = ClientContexts()
+        self._tls_failed = TlsFailureLog(loop)
         self._nodes: dict[bytes, NodePool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -86,7 +99,7 @@ class Pool:
         return sum(pool.open for pool in self._nodes.values())
 
     def take(self, node: Node, checked: bool) -> UpstreamConnection | None:
-        pool = self._nodes.get(node.authority)
+        pool = self._nodes.get(node.key)
         if pool is None:
             return None
         idle = pool.idle
@@ -101,9 +114,10 @@ class Pool:
         if upstream.scheme in SCHEMES:
             self._h2.connect(node, upstream, timeouts, exchange)
             return
-        pool = self._nodes.get(node.authority)
+        pool = self._nodes.get(node.key)
         if pool is None:
-            pool = self._nodes[node.authority] = NodePool(node, upstream.keepalive_pool, self._loop.time(), self._outbox)
+            pool = NodePool(node, upstream.keepalive_pool, self._loop.time(), self._outbox, upstream.tls)
+            self._nodes[node.key] = pool
         pool.keepalive = upstream.keepalive_pool
         pool.open += 1
         task = self._loop.create_task(self._connect(pool, timeouts.connect, exchange))
@@ -130,9 +144,35 @@ class Pool:
             exchange.upstream_ready(conn)
 
     async def _open(self, pool: NodePool) -> UpstreamConnection:
-        node = pool.node
-        _, conn = await self._loop.create_connection(lambda: UpstreamConnection(self._loop, pool), node.host, node.port)
+        node, tls = pool.node, pool.tls
+        if tls is not None:
+            return await self._open_secured(pool, tls)
+        _, conn = await self._loop.create_connection(
+            lambda: UpstreamConnection(self._loop, pool), node.address or node.host, node.port
+        )
         return conn
+
+    async def _open_secured(self, pool: NodePool, tls: ClientTls) -> UpstreamConnection:
+        node = pool.node
+        try:
+            _, conn = await self._loop.create_connection(
+                lambda: UpstreamConnection(self._loop, pool),
+                node.address or node.host,
+                node.port,
+                ssl=await self.contexts.get(tls),
+                server_hostname=tls.name_for(node),
+            )
+        except (ssl.SSLError, TlsMaterialError) as error:
+            self._tls_failed(node, tls, error)
+            raise
+        return conn
+
+    def retire(self, key: bytes) -> None:
+        """A node has gone: its idle connections are closed, those in use with their next response."""
+        pool = self._nodes.get(key)
+        if pool is not None:
+            pool.keepalive = NOT_KEPT
+            pool.close()
 
     def _sweep(self) -> None:
         now = self._loop.time()

@@ -102,14 +102,14 @@ class StreamGateway:
         self.counters.bytes_sent += sent
 
     async def _connect(self, node: Node, upstream: Upstream, session: Session) -> None:
-        connection: Connection
-        if upstream.scheme == "tls":
-            connection = TlsConnection(self, session, node, upstream)
-        else:
-            connection = UpstreamConnection(self, session)
+        try:
+            connection = await self._connection(node, upstream, session)
+        except OSError:
+            session.connect_failed()
+            return
         try:
             async with asyncio.timeout(upstream.timeouts.connect):
-                await self.loop.create_connection(lambda: connection, node.host, node.port)
+                await self.loop.create_connection(lambda: connection, node.address or node.host, node.port)
         # A name that cannot even be asked for is a UnicodeError.
         except (OSError, UnicodeError, TimeoutError) as error:
             if connection in self.connections:
@@ -121,6 +121,14 @@ class StreamGateway:
             if connection in self.connections:
                 connection.connection_lost(None)
             raise
+
+    async def _connection(self, node: Node, upstream: Upstream, session: Session) -> Connection:
+        """Raises OSError when its TLS cannot be set up."""
+        tls = upstream.tls
+        if tls is None:
+            return UpstreamConnection(self, session)
+        context = await self._gateway.pool.contexts.get(tls)
+        return TlsConnection(self, session, upstream.timeouts.connect, context, tls.name_for(node))
 
     # --- the end
 

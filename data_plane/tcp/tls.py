@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING
 
 from data_plane.tcp.connection import Connection
 from data_plane.tcp.ports import UPSTREAM
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Node, Upstream
     from data_plane.tcp.listener import StreamGateway
     from data_plane.tcp.session import Session
 
@@ -23,36 +21,19 @@ if TYPE_CHECKING:
 READ_BYTES = 256 * 1024
 
 
-@cache
-def tls_context(verify: bool) -> ssl.SSLContext:
-    """Towards upstreams; the authorities are the system's."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def tls_name(node: Node, upstream: Upstream) -> str:
-    """What is sent as SNI (unless it is an address) and looked for in the certificate."""
-    if upstream.pass_host != "rewrite":
-        return node.host
-    host, separator, _ = upstream.upstream_host.decode().rpartition(":")
-    return host if separator else upstream.upstream_host.decode()
-
-
 class TlsConnection(Connection):
-    """An upstream's SidePort. The session hears of it when the handshake is done."""
+    """An upstream's SidePort. The session hears of it when the handshake is done, which may take so many seconds."""
 
     __slots__ = ("_incoming", "_is_open", "_outgoing", "_seconds", "_tls")
 
-    def __init__(self, gateway: StreamGateway, session: Session, node: Node, upstream: Upstream) -> None:
+    def __init__(
+        self, gateway: StreamGateway, session: Session, seconds: float, context: ssl.SSLContext, server_name: str
+    ) -> None:
         super().__init__(gateway, UPSTREAM)
         self._session = session
-        self._seconds = upstream.timeouts.connect
+        self._seconds = seconds
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        name = tls_name(node, upstream)
-        self._tls = tls_context(upstream.tls_verify).wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         self._is_open = False
 
     # --- asyncio.Protocol

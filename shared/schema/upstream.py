@@ -10,13 +10,20 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from shared.schema.checks import ChecksSpec
 from shared.schema.common import MAX_INT, MAX_SECONDS, Array, Described, Maybe, NotYet, Spec, TimeoutSpec, later
 from shared.schema.hosts import Address, Host, split_address
+from shared.schema.upstream_tls import TlsSpec
 
 # Schemes of streams have none.
-DEFAULT_PORTS = {"http": 80, "grpc": 80}
+DEFAULT_PORTS = {"http": 80, "grpc": 80, "https": 443}
 # Those that routes may have.
-HTTP_SCHEMES = frozenset({"http", "grpc"})
+HTTP_SCHEMES = frozenset({"http", "grpc", "https"})
+# Over TLS, and whether a server's certificate is looked at where nothing is said.
+TLS_SCHEMES = {"https": True, "tls": False}
+
+# What else APISIX can ask for the nodes of a service.
+_OTHER_DISCOVERY = ("consul", "consul_kv", "nacos", "eureka", "kubernetes", "tars", "zookeeper")
 
 Weight = Annotated[int, Field(ge=0, le=MAX_INT)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -42,15 +49,6 @@ class NodeSpec(Spec):
     metadata: NotYet = None
 
 
-class TlsSpec(Spec):
-    """How the gateway speaks TLS to a server; APISIX as well believes its certificate unless it is told to look."""
-
-    verify: bool = False
-    client_cert: NotYet = None
-    client_key: NotYet = None
-    client_cert_id: NotYet = None
-
-
 class KeepalivePoolSpec(Spec):
     size: Annotated[int, Field(ge=1, le=MAX_INT)] = 320
     idle_timeout: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] = 60.0
@@ -68,9 +66,9 @@ Nodes = Annotated[
 
 
 class UpstreamSpec(Described):
-    nodes: Nodes
+    nodes: Maybe[Nodes] = None
     type: Annotated[Literal["roundrobin"], later("chash", "least_conn", "ewma")] = "roundrobin"
-    scheme: Annotated[Literal["http", "grpc", "tcp", "tls"], later("https", "grpcs", "udp", "kafka")] = "http"
+    scheme: Annotated[Literal["http", "https", "grpc", "tcp", "tls"], later("grpcs", "udp", "kafka")] = "http"
     pass_host: Literal["pass", "node", "rewrite"] = "pass"
     upstream_host: Maybe[Address] = None
     timeout: Maybe[TimeoutSpec] = None
@@ -81,9 +79,9 @@ class UpstreamSpec(Described):
     retries: NotYet = None
     retry_timeout: NotYet = None
     tls: Maybe[TlsSpec] = None
-    checks: NotYet = None
-    service_name: NotYet = None
-    discovery_type: NotYet = None
+    checks: Maybe[ChecksSpec] = None
+    service_name: Maybe[Annotated[Address, Field(max_length=256)]] = None
+    discovery_type: Maybe[Annotated[Literal["dns"], later(*_OTHER_DISCOVERY)]] = None
     discovery_args: NotYet = None
 
     @model_validator(mode="after")
@@ -93,23 +91,47 @@ class UpstreamSpec(Described):
         return self
 
     @model_validator(mode="after")
+    def _has_servers(self) -> Self:
+        if self.nodes is None and self.service_name is None:
+            raise _refuse('property "nodes" is required, or "service_name" with "discovery_type"')
+        if self.nodes is not None and self.service_name is not None:
+            raise _refuse('expected "nodes" or "service_name", got both')
+        if (self.service_name is None) is not (self.discovery_type is None):
+            raise _refuse('"service_name" and "discovery_type" come together')
+        return self
+
+    @model_validator(mode="after")
     def _fits_its_scheme(self) -> Self:
-        if self.tls is not None and self.scheme != "tls":
-            raise _refuse(f"`tls` needs `scheme` tls, got {self.scheme}")
-        if self.scheme not in DEFAULT_PORTS:
+        if self.tls is not None and self.scheme not in TLS_SCHEMES:
+            raise _refuse(f"`tls` needs a `scheme` over TLS ({', '.join(TLS_SCHEMES)}), got {self.scheme}")
+        if self.scheme not in DEFAULT_PORTS and self.service_name is None:
             for server in self._servers():
                 if not server.port:
                     raise _refuse(f'node "{server.host}" needs a port: scheme {self.scheme} has no default')
         return self
 
     @property
+    def default_port(self) -> int:
+        """0 where the scheme has none."""
+        return DEFAULT_PORTS.get(self.scheme, 0)
+
+    @property
+    def verifies(self) -> bool:
+        """Whether a server must prove its name; meaningless without TLS."""
+        said = None if self.tls is None else self.tls.verify
+        return TLS_SCHEMES.get(self.scheme, True) if said is None else said
+
+    @property
     def servers(self) -> tuple[Server, ...]:
-        """All nodes in the order of the document, each with a port."""
+        """All nodes in the order of the document, each with a port; of a service one, whose port may be 0: DNS tells it."""
         return tuple(self._servers())
 
     def _servers(self) -> list[Server]:
-        default = DEFAULT_PORTS.get(self.scheme, 0)
+        default = self.default_port
+        if self.service_name is not None:
+            host, port = split_address(self.service_name)
+            return [Server(host, port or 0, 1)]
         if isinstance(self.nodes, dict):
             pairs = ((split_address(address), weight) for address, weight in self.nodes.items())
             return [Server(host, port or default, weight) for (host, port), weight in pairs]
-        return [Server(split_address(node.host)[0], node.port or default, node.weight) for node in self.nodes]
+        return [Server(split_address(node.host)[0], node.port or default, node.weight) for node in self.nodes or ()]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from data_plane.config.snapshot import PluginBinding, Scheme, Snapshot, StreamRoute, Timeouts, Upstream
@@ -20,6 +21,8 @@ from data_plane.plugins.link import LinkSlot
 from data_plane.routing.stream_router import StreamConditions, StreamEntry, StreamRouter
 from data_plane.tcp.link import TcpLink
 from data_plane.tcp.listener import StreamGateway, serve_streams
+from data_plane.upstream_tls.client_tls import ClientTls
+from data_plane.upstream_tls.contexts import ClientContexts
 from shared.proxy_wasm.failures import VmFailed
 from tests.support.gateway import HOST, LOOPS, NoPlugins, Turns
 
@@ -44,7 +47,8 @@ def upstream_of(
     *ports: int, timeouts: Timeouts = TIMEOUTS, idle: float = 30.0, tls: bool = False, verify: bool = False
 ) -> Upstream:
     scheme: Scheme = "tls" if tls else "tcp"
-    return Upstream("test", Turns(*ports), scheme, timeouts=timeouts, stream_idle=idle, tls_verify=verify)
+    secured = ClientTls(verify) if tls else None
+    return Upstream("test", Turns(*ports), scheme, timeouts=timeouts, stream_idle=idle, tls=secured)
 
 
 def entry(upstream: Upstream | None, *, id: str = "1", conditions: StreamConditions | None = None) -> StreamEntry[StreamRoute]:
@@ -89,6 +93,10 @@ class LiveStreams:
 
     def serve(self, *entries: StreamEntry[StreamRoute]) -> None:
         self.ask(lambda: setattr(self._gateway, "snapshot", streams_snapshot(*entries)))
+
+    def trust(self, authorities: Path) -> None:
+        """Of servers over TLS."""
+        self.ask(lambda: setattr(self._gateway.pool, "contexts", ClientContexts(str(authorities))))
 
     def connect(self, port: int = 0) -> socket.socket:
         client = socket.create_connection((HOST, port or self.port), 5)

@@ -16,10 +16,12 @@ FLOORS = (
     ("data_plane.__main__", "data_plane.supervisor"),
     ("data_plane.worker",),
     ("data_plane.http", "data_plane.h2", "data_plane.callout", "data_plane.tcp", "data_plane.process"),
+    ("data_plane.health", "data_plane.dns"),
     ("data_plane.exchange",),
     ("data_plane.config",),
     ("data_plane.plugins", "data_plane.routing", "data_plane.balance"),
-    ("data_plane.config.snapshot", "data_plane.settings", "data_plane.observe"),
+    ("data_plane.upstream_tls",),
+    ("data_plane.config.snapshot", "data_plane.upstream_tls.client_tls", "data_plane.settings", "data_plane.observe"),
     ("shared",),
 )
 
@@ -27,6 +29,9 @@ PURE = (
     "data_plane.routing",
     "data_plane.exchange",
     "data_plane.balance",
+    "data_plane.health.checks",
+    "data_plane.health.machine",
+    "data_plane.health.rows",
     "data_plane.http.head",
     "data_plane.http.forwarded",
     "data_plane.http.trust",

@@ -12,7 +12,6 @@ import pytest
 from data_plane.config.snapshot import StreamRoute, Timeouts
 from data_plane.routing.stream_router import StreamConditions, StreamEntry
 from data_plane.tcp import connection as connection_module
-from data_plane.tcp.tls import tls_context
 from shared.host_pattern import parse_host
 from tests.support.certificates import make_certificates
 from tests.support.etcd import Certificates
@@ -196,17 +195,12 @@ def test_an_upstream_that_speaks_no_tls(live: LiveStreams) -> None:
     assert live.streams.counters.upstream_errors == 1
 
 
-def test_a_certificate_is_looked_at_when_it_shall_be(
-    live: LiveStreams, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_is_looked_at_when_it_shall_be(live: LiveStreams, certificates: Certificates) -> None:
     with tls_server(certificates, echo) as port:
         live.serve(entry(upstream_of(port, tls=True, verify=True)))
-        tls_context.cache_clear()
         with pytest.raises(ConnectionResetError), live.connect() as client:
             client.recv(1)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
-        tls_context.cache_clear()
+        live.trust(certificates.ca)
         with live.connect() as client:
             client.sendall(b"x")
             assert read_exactly(client, 1) == b"x"
-        tls_context.cache_clear()

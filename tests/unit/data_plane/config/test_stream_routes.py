@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_plane.config.snapshot import STREAM_IDLE_SECONDS, Snapshot, StreamRoute
+from data_plane.upstream_tls.client_tls import ClientTls
 from tests.support.config import Config, conf, plugin
 
 
@@ -63,8 +64,8 @@ def test_what_an_upstream_says_about_streams(config: Config) -> None:
     plain, tls = route(snapshot, 1).upstream, route(snapshot, 2).upstream
     assert plain is not None
     assert tls is not None
-    assert (plain.scheme, plain.stream_idle, plain.tls_verify) == ("http", 3, False)
-    assert (tls.scheme, tls.stream_idle, tls.tls_verify) == ("tls", STREAM_IDLE_SECONDS, True)
+    assert (plain.scheme, plain.stream_idle, plain.tls) == ("http", 3, None)
+    assert (tls.scheme, tls.stream_idle, tls.tls) == ("tls", STREAM_IDLE_SECONDS, ClientTls(verify=True))
 
 
 def test_a_route_of_requests_cannot_use_an_upstream_of_streams(config: Config) -> None:
