@@ -17,8 +17,8 @@ from data_plane.http import limits
 if TYPE_CHECKING:
     from data_plane.http.listener import Gateway
 
-# An HTTP/1 connection.
-Make = Callable[["Gateway"], asyncio.Protocol]
+# A connection: a protocol by its methods.
+Make = Callable[["Gateway"], object]
 
 
 class ChoosingConnection(asyncio.Protocol):
@@ -61,7 +61,7 @@ class ChoosingConnection(asyncio.Protocol):
     def _become(self, make: Make) -> None:
         self._leave()
         transport, data = self._transport, self._buffer
-        protocol = make(self._gateway)
+        protocol = cast(asyncio.Protocol, make(self._gateway))
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if data:

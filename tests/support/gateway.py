@@ -16,7 +16,19 @@ from typing import TypeVar
 
 import uvloop
 
-from data_plane.config.snapshot import Binding, KeepalivePool, Node, PassHost, PluginBinding, Route, Snapshot, Timeouts, Upstream
+from data_plane.config.snapshot import (
+    Binding,
+    KeepalivePool,
+    Node,
+    PassHost,
+    PluginBinding,
+    Route,
+    Scheme,
+    Snapshot,
+    Timeouts,
+    Upstream,
+)
+from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import Gateway, listening_socket, serve
 from data_plane.plugins.interface import ChainSink, PluginChain, PluginStream, StreamInfo, Told
 from shared.plugin import Reply
@@ -96,12 +108,14 @@ def route_to(
     upstream_host: bytes = b"",
     bindings: tuple[Binding, ...] = (),
     problem: str | None = None,
+    scheme: Scheme = "http",
 ) -> Route:
     upstream = None
     if problem is None:
         upstream = Upstream(
             "test",
             Turns(*ports),
+            scheme=scheme,
             pass_host=pass_host,
             upstream_host=upstream_host,
             timeouts=timeouts,
@@ -113,8 +127,9 @@ def route_to(
 class LiveGateway:
     """Its methods may be called from the test's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Callable[[Gateway], asyncio.Protocol]) -> None:
         self._loop = loop
+        self._connection = connection
         self.runtime = NoPlugins()
         self.port = 0
         self.gateway: Gateway
@@ -123,7 +138,7 @@ class LiveGateway:
         self.gateway = Gateway(self._loop, self.runtime)
         listener = listening_socket(HOST, 0)
         self.port = listener.getsockname()[1]
-        self._server = await serve(self.gateway, listener)
+        self._server = await serve(self.gateway, listener, self._connection)
 
     async def stop(self) -> None:
         self._server.close()
@@ -163,16 +178,25 @@ class LiveGateway:
 
 
 @contextmanager
-def live_gateway(loop_name: str = "uvloop") -> Iterator[LiveGateway]:
+def live_gateway(
+    loop_name: str = "uvloop",
+    connection: Callable[[Gateway], asyncio.Protocol] = ClientConnection,  # type: ignore[assignment]  # by its methods
+) -> Iterator[LiveGateway]:
     loop = LOOPS[loop_name]()
+    live = LiveGateway(loop, connection)
+    with running(loop, live):
+        yield live
+
+
+@contextmanager
+def running(loop: asyncio.AbstractEventLoop, live: LiveGateway) -> Iterator[None]:
     errors: list[object] = []
     loop.set_exception_handler(lambda _, context: errors.append(context))
-    live = LiveGateway(loop)
     loop.run_until_complete(live.start())
     thread = threading.Thread(target=loop.run_forever, name="gateway")
     thread.start()
     try:
-        yield live
+        yield
     finally:
         asyncio.run_coroutine_threadsafe(live.stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)

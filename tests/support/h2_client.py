@@ -34,7 +34,7 @@ def request(method: bytes = b"GET", path: bytes = b"/p", *more: tuple[bytes, byt
 GRPC = request(b"POST", b"/s/m", (b"content-type", b"application/grpc"), (b"te", b"trailers"))
 
 
-class _Deaf(H2ConnectionStateMachine):
+class Deaf(H2ConnectionStateMachine):
     """A client that goes on after a GOAWAY."""
 
     def process_input(self, input_: ConnectionInputs) -> list[events.Event]:
@@ -81,7 +81,7 @@ class H2Wire:
                 validate_inbound_headers=True,
             )
         )
-        self.client.state_machine = _Deaf()
+        self.client.state_machine = Deaf()
         self.sent = bytearray()
         self.closed = self.aborted = self.half_closed = False
         # The client does not look at what comes; the transport keeps what is written.
