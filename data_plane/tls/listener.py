@@ -1,0 +1,99 @@
+"""Where TLS connections come in: who is let in, which certificate is shown, and which protocol goes on.
+
+The law: handshakes in progress are bounded: a new one drives out the oldest, so that a flood of clients that never end theirs
+keeps out nobody who does. A connection counts among the gateway's clients from the end of its handshake on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from data_plane.exchange.framing import CLOSE_LINE, length_line
+from data_plane.exchange.replies import reply_for
+from data_plane.http.listener import BACKLOG, Gateway
+from data_plane.observe.log_rate import LogRate
+from data_plane.tls.connection import TlsConnection
+from data_plane.tls.contexts import Contexts
+from data_plane.tls.session import KnownPeers, TlsSession, verified_peer
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import Ssl
+
+log = structlog.get_logger("tls")
+
+# Enough to see what goes wrong with whom.
+LINES_PER_SECOND = 10
+HTTP_1 = "http/1.1"
+
+# What speaks a protocol of ALPN on a connection that was accepted for a gateway: an asyncio.Protocol by its methods.
+Speaker = Callable[[Gateway], object]
+
+
+class TlsGateway:
+    """Of one worker. `speakers` by ALPN name, the best first; a client that names no protocol gets HTTP/1.1."""
+
+    def __init__(self, gateway: Gateway, speakers: Mapping[str, Speaker]) -> None:
+        self.loop = gateway.loop
+        self._gateway = gateway
+        self._speakers = dict(speakers)
+        self._contexts = Contexts(tuple(speakers))
+        self._known = KnownPeers()
+        self._handshaking: dict[TlsConnection, None] = {}
+        self._rate = LogRate(LINES_PER_SECOND, self.loop, lambda lines: log.warning("more failed handshakes", handshakes=lines))
+        reply = reply_for("plain_http")
+        self.plain_reply = b"%b%b%b\r\n%b" % (reply.head, length_line(len(reply.body)), CLOSE_LINE, reply.body)
+
+    def __repr__(self) -> str:
+        return f"<TlsGateway handshaking={len(self._handshaking)}>"
+
+    @property
+    def handshaking(self) -> int:
+        return len(self._handshaking)
+
+    # What a connection asks.
+
+    def enter(self, connection: TlsConnection) -> None:
+        gateway, handshaking = self._gateway, self._handshaking
+        room = min(gateway.limit // 2, gateway.limit - len(gateway.clients))
+        if len(handshaking) >= max(room, 1):
+            oldest = next(iter(handshaking))
+            del handshaking[oldest]
+            oldest.abort()
+        handshaking[connection] = None
+
+    def leave(self, connection: TlsConnection) -> None:
+        """It is open or gone; one that is refused still has a file."""
+        self._handshaking.pop(connection, None)
+
+    def find(self, name: bytes) -> tuple[Ssl, ssl.SSLContext] | None:
+        """Raises ssl.SSLError or OSError when there is a certificate that OpenSSL does not take."""
+        table = self._gateway.snapshot.ssls
+        found = table.names.match(name)
+        return None if found is None else (found, self._contexts.get(table, found))
+
+    def session(self, tls: ssl.SSLObject, rule: Ssl, name: bytes) -> TlsSession:
+        peer = None if rule.client is None else verified_peer(tls, rule.client.depth, self._known)
+        return TlsSession(rule, tls.version() or "", name, peer)
+
+    def protocol_for(self, name: str | None) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, self._speakers[name or HTTP_1](self._gateway))
+
+    def failed(self, connection: TlsConnection, reason: str) -> None:
+        if self._rate.admits():
+            peer = connection.get_extra_info("peername") or ("", 0)
+            log.info("TLS handshake failed", client=peer[0], reason=reason)
+
+    def close(self) -> None:
+        """Those that are still on their way in come too late."""
+        for connection in tuple(self._handshaking):
+            connection.abort()
+
+
+async def serve_tls(gateway: TlsGateway, listener: socket.socket) -> asyncio.Server:
+    return await gateway.loop.create_server(lambda: TlsConnection(gateway), sock=listener, backlog=BACKLOG)
