@@ -36,9 +36,7 @@ class NodePool:
 
     __slots__ = ("idle", "keepalive", "node", "now", "open", "outbox", "tls")
 
-    def __init__(
-        self, node: Node, keepalive: KeepalivePool, now: float, outbox: Outbox, tls: ClientTls | None = None
-    ) -> None:
+    def __init__(self, node: Node, keepalive: KeepalivePool, now: float, outbox: Outbox, tls: ClientTls | None = None) -> None:
         self.outbox = outbox
         self.idle: deque[UpstreamConnection] = deque()
         # As of the last sweep: exact enough for idleness, and a request need not ask the clock.
@@ -148,7 +146,9 @@ class Pool:
         if tls is not None:
             return await self._open_secured(pool, tls)
         _, conn = await self._loop.create_connection(
-            lambda: UpstreamConnection(self._loop, pool), node.address or node.host, node.port
+            lambda: UpstreamConnection(self._loop, pool),  # type: ignore[type-var]  # a protocol by its methods
+            node.address or node.host,
+            node.port,
         )
         return conn
 
@@ -156,7 +156,7 @@ class Pool:
         node = pool.node
         try:
             _, conn = await self._loop.create_connection(
-                lambda: UpstreamConnection(self._loop, pool),
+                lambda: UpstreamConnection(self._loop, pool),  # type: ignore[type-var]  # as above
                 node.address or node.host,
                 node.port,
                 ssl=await self.contexts.get(tls),
