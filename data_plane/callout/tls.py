@@ -40,6 +40,9 @@ class TlsContext:
 
     server_name = staticmethod(server_name_of)
 
+    def failed(self, node: Node, error: OSError) -> None:
+        """The plugin is told."""
+
     async def get(self) -> ssl.SSLContext:
         if self._context is None:
             self._context = await asyncio.to_thread(self._make)

@@ -12,7 +12,7 @@ from data_plane.balance.round_robin import SmoothRoundRobin
 from data_plane.config.snapshot import STREAM_IDLE_SECONDS, KeepalivePool, Node, PassHost, Scheme, Timeouts, Upstream
 from data_plane.upstream_tls.client_tls import ClientTls, host_of
 from shared.schema.common import TimeoutSpec
-from shared.schema.upstream import TLS_SCHEMES, Server, UpstreamSpec
+from shared.schema.upstream import H2_SCHEMES, TLS_SCHEMES, Server, UpstreamSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def timeouts(spec: TimeoutSpec | None, otherwise: Timeouts) -> Timeouts:
 def _content(spec: UpstreamSpec) -> _Content:
     pool, tls = spec.keepalive_pool, client_tls(spec)
     return _Content(
-        nodes=tuple(_node(server, spec.default_port, tls) for server in spec.servers),
+        nodes=tuple(_node(server, spec, tls) for server in spec.servers),
         pass_host=spec.pass_host,
         upstream_host=(spec.upstream_host or "").encode(),
         timeouts=timeouts(spec.timeout, Timeouts()),
@@ -85,11 +85,13 @@ def client_tls(spec: UpstreamSpec) -> ClientTls | None:
     )
 
 
-def _node(server: Server, default_port: int, tls: ClientTls | None) -> Node:
+def _node(server: Server, spec: UpstreamSpec, tls: ClientTls | None) -> Node:
     host = f"[{server.host}]" if ":" in server.host else server.host
-    authority = (host if server.port == default_port else f"{host}:{server.port}").encode()
+    authority = (host if server.port == spec.default_port else f"{host}:{server.port}").encode()
     # Without TLS every upstream may use the connections to an address, whatever its name says of the port.
     key = authority if tls is None else tls.key_for(f"{host}:{server.port}".encode(), server.host)
+    if spec.scheme in H2_SCHEMES:
+        key = b"h2#" + key
     return Node(server.host, server.port, server.weight, authority, key=key)
 
 

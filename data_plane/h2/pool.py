@@ -12,6 +12,7 @@ from typing import Protocol
 
 from data_plane.config.snapshot import Node
 from data_plane.h2.upstream import UpstreamH2Connection
+from data_plane.upstream_tls.contexts import TlsMaterialError
 
 
 class H2Waiter(Protocol):
@@ -29,6 +30,9 @@ class Security(Protocol):
     def server_name(self, node: Node) -> str:
         """Whom its certificate must name."""
 
+    def failed(self, node: Node, error: OSError) -> None:
+        """Why no connection came about."""
+
 
 class H2Pool:
     """`security` None: in the clear, the peer being known to speak HTTP/2 (RFC 9113 3.3)."""
@@ -42,7 +46,7 @@ class H2Pool:
 
     def ask(self, node: Node, seconds: float, waiter: H2Waiter) -> None:
         """A connection that takes a stream: at once if there is one, else when it is open."""
-        key = node.authority
+        key = node.key
         for conn in self._open.get(key, ()):
             if conn.takes_more():
                 waiter.h2_ready(conn)
@@ -60,15 +64,16 @@ class H2Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _connected(self, node: Node, seconds: float) -> None:
-        key, failure, conn = node.authority, "upstream_connect_failed", None
+        key, failure, conn = node.key, "upstream_connect_failed", None
         try:
             async with asyncio.timeout(seconds):
                 conn = await self._new(node)
         except TimeoutError:
             failure = "upstream_connect_timeout"
         # A name that cannot even be asked for is a UnicodeError.
-        except (OSError, UnicodeError):
-            pass
+        except (OSError, UnicodeError) as error:
+            if self._security is not None and isinstance(error, ssl.SSLError | TlsMaterialError):
+                self._security.failed(node, error)
         waiting = self._waiting.pop(key, [])
         # One that the peer has closed already is none: to wait for another would be to connect for ever.
         if conn is not None and not conn.takes_more():
@@ -86,20 +91,20 @@ class H2Pool:
             self._connect(node, seconds)
 
     async def _new(self, node: Node) -> UpstreamH2Connection | None:
-        """None when the server does not speak HTTP/2."""
-        key = node.authority
+        """Raises OSError, also when the server does not speak HTTP/2."""
+        key = node.key
         security = self._security
         context = None if security is None else await security.get()
         transport, conn = await self.loop.create_connection(
             lambda: UpstreamH2Connection(self.loop, lambda closed: self._forget(key, closed)),
-            node.host,
+            node.address or node.host,
             node.port,
             ssl=context,
             server_hostname=None if security is None else security.server_name(node),
         )
-        if context is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+        if security is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
             transport.abort()
-            return None
+            raise ssl.SSLError("the server does not choose HTTP/2 (ALPN h2)")
         return conn
 
     def _forget(self, key: bytes, conn: UpstreamH2Connection) -> None:
@@ -108,6 +113,14 @@ class H2Pool:
             conns.remove(conn)
             if not conns:
                 del self._open[key]
+
+    def is_empty(self) -> bool:
+        return not (self._open or self._waiting)
+
+    def retire(self, key: bytes) -> None:
+        """The connections to this node take no more, and end with what they carry."""
+        for conn in tuple(self._open.get(key, ())):
+            conn.retire()
 
     async def close(self) -> None:
         for task in tuple(self._tasks):

@@ -140,6 +140,11 @@ class UpstreamH2Connection(H2Protocol[_Stream]):
             self._reset(stream, code)
             self.rest()
 
+    def retire(self) -> None:
+        """It takes no more streams, and ends with those that it has."""
+        self._end()
+        self.rest()
+
     def close(self) -> None:
         if self._state < LEAVING:
             self._machine.close_connection()

@@ -74,15 +74,15 @@ class NodePool:
 class Pool:
     """All nodes of a worker. A node's figures are those of the upstream that last opened a connection to it."""
 
-    __slots__ = ("_h2", "_loop", "_nodes", "_outbox", "_sweeper", "_tasks", "_tls_failed", "contexts")
+    __slots__ = ("_h2", "_loop", "_nodes", "_outbox", "_sweeper", "_tasks", "contexts", "tls_failed")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._loop = loop
         self._outbox = outbox
-        self._h2 = H2Upstreams(loop)
+        self._h2 = H2Upstreams(loop, self)
         # The worker puts others here, with authorities of the operator's.
         self.contexts = ClientContexts()
-        self._tls_failed = TlsFailureLog(loop)
+        self.tls_failed = TlsFailureLog(loop)
         self._nodes: dict[bytes, NodePool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -163,7 +163,7 @@ class Pool:
                 server_hostname=tls.name_for(node),
             )
         except (ssl.SSLError, TlsMaterialError) as error:
-            self._tls_failed(node, tls, error)
+            self.tls_failed(node, tls, error)
             raise
         return conn
 
@@ -173,6 +173,7 @@ class Pool:
         if pool is not None:
             pool.keepalive = NOT_KEPT
             pool.close()
+        self._h2.retire(key)
 
     def _sweep(self) -> None:
         now = self._loop.time()

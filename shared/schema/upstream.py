@@ -16,11 +16,12 @@ from shared.schema.hosts import Address, Host, split_address
 from shared.schema.upstream_tls import TlsSpec
 
 # Schemes of streams have none.
-DEFAULT_PORTS = {"http": 80, "grpc": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "grpc": 80, "https": 443, "grpcs": 443}
 # Those that routes may have.
-HTTP_SCHEMES = frozenset({"http", "grpc", "https"})
+HTTP_SCHEMES = frozenset({"http", "https", "grpc", "grpcs"})
+H2_SCHEMES = frozenset({"grpc", "grpcs"})
 # Over TLS, and whether a server's certificate is looked at where nothing is said.
-TLS_SCHEMES = {"https": True, "tls": False}
+TLS_SCHEMES = {"https": True, "grpcs": True, "tls": False}
 
 # What else APISIX can ask for the nodes of a service.
 _OTHER_DISCOVERY = ("consul", "consul_kv", "nacos", "eureka", "kubernetes", "tars", "zookeeper")
@@ -68,7 +69,7 @@ Nodes = Annotated[
 class UpstreamSpec(Described):
     nodes: Maybe[Nodes] = None
     type: Annotated[Literal["roundrobin"], later("chash", "least_conn", "ewma")] = "roundrobin"
-    scheme: Annotated[Literal["http", "https", "grpc", "tcp", "tls"], later("grpcs", "udp", "kafka")] = "http"
+    scheme: Annotated[Literal["http", "https", "grpc", "grpcs", "tcp", "tls"], later("udp", "kafka")] = "http"
     pass_host: Literal["pass", "node", "rewrite"] = "pass"
     upstream_host: Maybe[Address] = None
     timeout: Maybe[TimeoutSpec] = None
