@@ -34,7 +34,7 @@ export GOPATH := $(CURDIR)/.build/go
 export npm_config_cache := $(CURDIR)/.build/npm
 export npm_config_update_notifier := false
 
-.PHONY: up down test conformance lint format types bench plugins core clean help \
+.PHONY: up down test conformance lint format types bench plugins core compiled clean help \
   plugins-c plugins-assemblyscript plugins-rust plugins-go
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -49,13 +49,13 @@ help:
 	@echo "make plugins the example plugins, into .build/plugins/; plugins-c (rust, go, assemblyscript) those of a language"
 	@echo "make clean   forget everything that was fetched or built"
 
-up: $(READY) $(CORE) .build/plugins/c-greeting.wasm
+up: $(READY) $(CORE) compiled .build/plugins/c-greeting.wasm
 	@$(PY) deploy/example/demo.py up $(OPTIONS)
 
 down:
 	@if [ -x $(PY) ]; then $(PY) deploy/example/demo.py down; else echo "nothing runs from here"; fi
 
-test: $(READY) $(CORE) $(PLUGINS)
+test: $(READY) $(CORE) compiled $(PLUGINS)
 	$(PY) -m pytest
 
 conformance: $(READY) $(CORE)
@@ -72,7 +72,7 @@ format: $(READY)
 types: $(READY)
 	$(PY) -m mypy
 
-bench: $(VENV)/.bench $(CORE) .build/plugins/c-headers.wasm
+bench: $(VENV)/.bench $(CORE) compiled .build/plugins/c-headers.wasm
 	@$(PY) -m tests.bench $(OPTIONS)
 
 plugins: $(PLUGINS)
@@ -83,9 +83,13 @@ plugins-go: $(call modules,$(GO_PLUGINS))
 
 core: $(CORE)
 
+# The hot path as machine code, if this machine can compile it; anew when a source of it has changed.
+compiled: $(READY)
+	@$(PY) -m shared.compiled.build
+
 clean: down
 	rm -rf $(VENV) .build .waspgate .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
-	rm -rf plugins/assemblyscript/*/node_modules plugins/rust/Cargo.lock $(CORE) $(CORE).digest
+	rm -rf plugins/assemblyscript/*/node_modules plugins/rust/Cargo.lock $(CORE) $(CORE).digest shared/compiled/lib
 
 # The first interpreter that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \

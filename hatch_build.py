@@ -1,4 +1,4 @@
-"""Build hook: compiles the core before a wheel is packed, so that an installed gateway needs no compiler."""
+"""Build hook: compiles the core, and the hot path where that is possible, so that an installed gateway needs no compiler."""
 
 from __future__ import annotations
 
@@ -23,6 +23,22 @@ class CoreBuildHook(BuildHookInterface[Any]):
         core = core_build.ensure_core()
         # git ignores both files; hatchling would leave them out like everything that git ignores.
         build_data["artifacts"] += [f"/{PACKAGE}/{name}" for name in (core.name, core_build.digest_file(core).name)]
+        if version != "editable":
+            self._compile_hot_path(build_data)
+
+    def _compile_hot_path(self, build_data: dict[str, Any]) -> None:
+        """A wheel with machine code is for one interpreter and machine; without, it is for all."""
+        sys.path.insert(0, self.root)
+        from shared.compiled.build import CompileError, ensure_compiled
+
+        try:
+            ensure_compiled()
+        except CompileError as error:
+            self.app.display_warning(f"the hot path stays plain Python: {error}")
+            return
+        build_data["artifacts"].append("/shared/compiled/lib/")
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
 
 
 def _load_by_path(path: Path) -> ModuleType:

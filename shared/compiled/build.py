@@ -7,13 +7,14 @@ The law: the modules stay plain, typed Python, which is what runs wherever nothi
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.compiled.finder import LIBRARY, MANIFEST, ROOT, compiled_libraries, source_of, sources_digest
@@ -43,6 +44,9 @@ GROUP = "waspgate"
 # Types are `make types`'s business; here those of packages that are not installed do not matter.
 MYPY_OPTIONS = ("--config-file=", "--explicit-package-bases", "--ignore-missing-imports", "--no-warn-unused-ignores")
 
+# Of what a compiler says, in an error: its end.
+WORDS = 2000
+
 
 class CompileError(Exception):
     """The modules cannot be compiled here; the message says why."""
@@ -54,21 +58,22 @@ def ensure_compiled() -> None:
         compile_modules()
 
 
-def compile_modules(root: Path = ROOT, library: Path = LIBRARY) -> None:
-    """Compile unconditionally. Raises CompileError."""
+def compile_modules(modules: Sequence[str] = MODULES, root: Path = ROOT, library: Path = LIBRARY) -> None:
+    """Compile unconditionally; half a minute for the gateway's own modules. Raises CompileError."""
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.is_file():
         raise CompileError("the headers of this Python are not installed (Debian: python3-dev)")
     with tempfile.TemporaryDirectory(prefix="waspgate-compiled-") as scratch, _compiler(), _folder(root):
         built = Path(scratch) / "built"
-        libraries = _compile(built, Path(scratch))
-        manifest = {"digest": sources_digest(MODULES, root), "modules": MODULES, "libraries": libraries}
+        digest = sources_digest(modules, root)
+        libraries = _compile(modules, built, Path(scratch))
+        manifest = {"digest": digest, "modules": modules, "libraries": libraries}
         (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
         shutil.rmtree(library, ignore_errors=True)
         shutil.copytree(built, library)
 
 
-def _compile(built: Path, scratch: Path) -> dict[str, str]:
+def _compile(modules: Sequence[str], built: Path, scratch: Path) -> dict[str, str]:
     """Where each module's library lies in `built`."""
     try:
         from mypyc.build import mypycify
@@ -76,17 +81,19 @@ def _compile(built: Path, scratch: Path) -> dict[str, str]:
         from setuptools.command.build_ext import build_ext
     except ImportError as error:
         raise CompileError(f"{error.name} is not installed") from error
-    paths = [str(source_of(module, Path())) for module in MODULES]
+    paths = [str(source_of(module, Path())) for module in modules]
     options = [*MYPY_OPTIONS, f"--cache-dir={scratch / 'mypy'}"]
+    said = io.StringIO()
     try:
-        extensions = mypycify([*options, *paths], target_dir=str(scratch / "c"), opt_level="2", group_name=GROUP)
-        command = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
-        command.build_lib, command.build_temp = str(built), str(scratch / "o")
-        command.parallel = os.cpu_count()
-        command.ensure_finalized()
-        command.run()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            extensions = mypycify([*options, *paths], target_dir=str(scratch / "c"), opt_level="2", group_name=GROUP)
+            command = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
+            command.build_lib, command.build_temp = str(built), str(scratch / "o")
+            command.parallel = os.cpu_count()
+            command.ensure_finalized()
+            command.run()
     except (Exception, SystemExit) as error:  # whatever a compiler did not like
-        raise CompileError(str(error) or type(error).__name__) from error
+        raise CompileError(said.getvalue()[-WORDS:].strip() or str(error)) from error
     return {extension.name: command.get_ext_filename(extension.name) for extension in extensions}
 
 

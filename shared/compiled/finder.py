@@ -55,9 +55,9 @@ def compiled_libraries(library: Path = LIBRARY, root: Path = ROOT) -> dict[str, 
         manifest = json.loads((library / MANIFEST).read_bytes())
         if sources_digest(manifest["modules"], root) != manifest["digest"]:
             return {}
-    except (OSError, ValueError):
+        return {name: library / file for name, file in manifest["libraries"].items()}
+    except (OSError, ValueError, LookupError, TypeError):
         return {}
-    return {name: library / file for name, file in manifest["libraries"].items()}
 
 
 def is_compiled() -> bool:
