@@ -6,30 +6,21 @@ route takes. A `sni` is only ever seen on a listener that looks for it (`tls://`
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from shared.expression.addresses import Network as Network
+from shared.expression.addresses import parse_network as parse_network
 from shared.schema.common import Described, Maybe, NotYet, ReferenceId
 from shared.schema.hosts import HostPattern
 from shared.schema.plugins import WasmPlugins
 from shared.schema.upstream import Port, UpstreamSpec
 
-Network = IPv4Network | IPv6Network
-
 
 def _refuse(text: str) -> PydanticCustomError:
     return PydanticCustomError("stream_route", "{text}", {"text": text})
-
-
-def parse_network(text: str) -> Network:
-    """An address is a network of one. Raises ValueError with the reason."""
-    try:
-        return ip_network(text, strict=False)
-    except ValueError as error:
-        raise ValueError(f'invalid address "{text}": expected an IPv4 or IPv6 address, or one with a prefix length') from error
 
 
 def _addresses(value: str) -> str:

@@ -42,6 +42,8 @@ PURE = (
     "data_plane.config.compiler",
     "data_plane.config.snapshot",
     "shared.schema",
+    "shared.expression",
+    "shared.regex",
     "shared.keys",
     "shared.host_pattern",
     "shared.server_name",
