@@ -56,6 +56,13 @@ class Node:
             object.__setattr__(self, "key", self.authority)
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceNode(Node):
+    """A name whose servers DNS tells, as SRV records or as addresses. Without a port theirs count, else `default_port`."""
+
+    default_port: int = 0
+
+
 class Picker(Protocol):
     """A balancing algorithm over the nodes of one upstream."""
 

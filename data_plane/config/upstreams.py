@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data_plane.balance.round_robin import SmoothRoundRobin
-from data_plane.config.snapshot import STREAM_IDLE_SECONDS, KeepalivePool, Node, PassHost, Scheme, Timeouts, Upstream
+from data_plane.config.snapshot import (
+    STREAM_IDLE_SECONDS,
+    KeepalivePool,
+    Node,
+    PassHost,
+    Scheme,
+    ServiceNode,
+    Timeouts,
+    Upstream,
+)
 from data_plane.upstream_tls.client_tls import ClientTls, host_of
 from shared.schema.common import TimeoutSpec
 from shared.schema.upstream import H2_SCHEMES, TLS_SCHEMES, Server, UpstreamSpec
@@ -87,11 +96,13 @@ def client_tls(spec: UpstreamSpec) -> ClientTls | None:
 
 def _node(server: Server, spec: UpstreamSpec, tls: ClientTls | None) -> Node:
     host = f"[{server.host}]" if ":" in server.host else server.host
-    authority = (host if server.port == spec.default_port else f"{host}:{server.port}").encode()
+    authority = (host if server.port in (0, spec.default_port) else f"{host}:{server.port}").encode()
     # Without TLS every upstream may use the connections to an address, whatever its name says of the port.
     key = authority if tls is None else tls.key_for(f"{host}:{server.port}".encode(), server.host)
     if spec.scheme in H2_SCHEMES:
         key = b"h2#" + key
+    if spec.service_name is not None:
+        return ServiceNode(server.host, server.port, server.weight, authority, key=key, default_port=spec.default_port)
     return Node(server.host, server.port, server.weight, authority, key=key)
 
 
