@@ -62,6 +62,7 @@ _ROWS: dict[str, tuple[int, str]] = {
     "upstream_read_timeout": (504, "upstream read timed out"),
     # What happened in here.
     "overloaded": (503, "too many connections"),
+    "memory_short": (503, "short of memory"),
     "plugin_failed": (503, "plugin failed"),
     "plugin_held": (504, "a plugin held the request too long"),
     "internal": (500, "internal error"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from mypy_extensions import mypyc_attr
@@ -49,6 +50,7 @@ class ClientConnection(RequestReader):
 
     __slots__ = (
         "_blocked",
+        "_body_mark",
         "_exchange",
         "_gateway",
         "_held",
@@ -75,6 +77,8 @@ class ClientConnection(RequestReader):
         self._requests_seen = 0
         self._sweeps = 0
         self._held: object = None
+        # Of a body of known length: its request, what was left of it at the first of some looks, and how many these are.
+        self._body_mark = (0, 0, 0)
         self._reading = True
         self._blocked = False
         self._linger_until = 0.0
@@ -228,6 +232,8 @@ class ClientConnection(RequestReader):
         """Looked at every now and then: close if no request came since so many looks ago, and answer what plugins have held,
         without a byte of progress, for so many looks.
         """
+        if self._state == LENGTH:
+            self._watch_body()
         exchange = self._exchange
         held = None if exchange is None else exchange.held()
         if exchange is not None and held is not None and (self._requests, held) == self._held:
@@ -245,6 +251,27 @@ class ClientConnection(RequestReader):
         # Before the first request the head's deadline rules.
         if self._sweeps > idle_sweeps and self._requests:
             self._expired()
+
+    def _watch_body(self) -> None:
+        """End a request whose body drips, unless it is us who do not read."""
+        request, left, looks = self._body_mark
+        if request != self._requests or not self._reading:
+            left = self._remaining
+            looks = 0
+        elif looks == limits.BODY_LOOKS:
+            if left - self._remaining < limits.BODY_BYTES_BETWEEN_LOOKS * looks:
+                self._expired()
+            left = self._remaining
+            looks = 0
+        self._body_mark = (self._requests, left, looks + 1)
+
+    @property
+    def held_head(self) -> int:
+        """Bytes of a head that is not complete."""
+        return len(self._buffer) if self._state == HEAD else 0
+
+    def give_up_head(self) -> None:
+        self._refuse("memory_short")
 
     def drain(self) -> None:
         """The worker is going away: close if nothing has been asked."""
@@ -344,7 +371,9 @@ class ClientConnection(RequestReader):
             self._resume()
             self._outbox.flush()
             if self._transport.can_write_eof() and not self._transport.is_closing():
-                self._transport.write_eof()
+                # The client may have reset the connection, and asyncio not have told yet.
+                with suppress(OSError):
+                    self._transport.write_eof()
         self._deadline.set(min(limits.LINGER_IDLE_SECONDS, self._linger_until - now))
 
     def _close(self) -> None:

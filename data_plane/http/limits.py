@@ -17,6 +17,8 @@ RESPONSE_HEAD_BYTES = 64 * 1024
 RESPONSE_FIELDS = 200
 # Of a request's body, as it is before any coding: without a limit, as in APISIX, unless one is set.
 BODY_BYTES = 1 << 62
+# What a body above it is told; pressure.py lowers both for a while.
+BODY_REFUSAL = "body_too_large"
 # 100, 102 and 103 may precede an answer; more than this many is an upstream that never means to answer.
 INTERIM_RESPONSES = 16
 # RFC 9112 section 2.2 asks to skip at least one empty line before a request; some old clients send one after a body.
@@ -36,6 +38,10 @@ KEEPALIVE_SECONDS = 75.0
 DRAIN_IDLE_SECONDS = 1.0
 # nginx's client_body_timeout: between two reads, not for the whole body.
 BODY_IDLE_SECONDS = 60.0
+# A body of known length must bring so many bytes on average between two looks at it (5 s), over so many looks: that is 100 a
+# second, in a minute. Kestrel asks for 240. A chunked one may be a stream of events, and silent until BODY_IDLE_SECONDS.
+BODY_BYTES_BETWEEN_LOOKS = 500
+BODY_LOOKS = 12
 # nginx's send_timeout; a client must take what is buffered (64 KiB) in this time, so about 1 KiB/s is the slowest.
 SEND_SECONDS = 60.0
 # Envoy's stream_idle_timeout: a plugin that pauses for ever must not keep a connection and a body for ever.
@@ -48,5 +54,7 @@ LINGER_IDLE_SECONDS = 5.0
 CONNECTION_REQUESTS = 10_000
 # One stream costs up to about 64 KiB a direction, so 10 000 busy ones stay near 1.3 GiB.
 CONNECTIONS = 10_000
+# Of heads that are not complete yet, of all clients of a worker together: 2,000 clients at the limit of each.
+HELD_HEAD_BYTES = 64 * 1024 * 1024
 # Kept from the file limit for the listener, the store, logs and modules.
 RESERVED_FILES = 64

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from data_plane.config.snapshot import Route, Snapshot, Timeouts
 from data_plane.http import limits
@@ -184,8 +184,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    gateway: Gateway,
-    listener: socket.socket,
-    connection: Callable[[Gateway], asyncio.Protocol] = ClientConnection,  # type: ignore[assignment]  # by its methods
+    gateway: Gateway, listener: socket.socket, connection: Callable[[Gateway], object] = ClientConnection
 ) -> asyncio.Server:
-    return await gateway.loop.create_server(lambda: connection(gateway), sock=listener, backlog=BACKLOG)
+    """What `connection` makes is an asyncio.Protocol by its methods."""
+    return await gateway.loop.create_server(lambda: cast(asyncio.Protocol, connection(gateway)), sock=listener, backlog=BACKLOG)

@@ -195,7 +195,7 @@ class RequestReader:
                 if not self._complete:
                     raise HeadError("bad_framing")
             elif length > limits.BODY_BYTES:
-                raise HeadError("body_too_large")
+                raise HeadError(limits.BODY_REFUSAL)
             elif length > 0:
                 self._state = LENGTH
                 self._remaining = length

@@ -58,8 +58,10 @@ class Crew:
         if self.pulses.stopping:
             return "the data plane is stopping"
         for number, pulse in self.workers:
-            if pulse.state != State.READY:
-                return f"worker id: {number} has not received configuration"
+            state = pulse.state
+            if state != State.READY:
+                why = "is short of memory" if state == State.SHORT else "has not received configuration"
+                return f"worker id: {number} {why}"
         return None
 
 

@@ -21,11 +21,12 @@ _STATE = 8
 
 
 class State(IntEnum):
-    """`SERVING`: it answers, but has no configuration yet."""
+    """`SERVING`: it answers, but has no configuration yet. `SHORT`: it refuses new connections, for want of memory."""
 
     STARTING = 0
     SERVING = 1
     READY = 2
+    SHORT = 3
 
 
 class Pulse:
