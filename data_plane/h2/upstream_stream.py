@@ -74,15 +74,14 @@ class UpstreamStream:
     def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
         self.exchange = exchange
         self._deadline = Deadline(self._pool.loop, self._expired)
-        head, _, body = data.partition(_HEAD_END)
-        self._fields, self._remaining = request_fields(head, self._scheme)
-        if self._remaining == CHUNKED:
-            self._chunks = TrailerReader()
         self._read_timeout = read_timeout or NEVER
-        self._keep(self._decoded(body))
-        self._open()
+        if data:
+            self._begin(data)
 
     def send(self, data: bytes) -> None:
+        if not self._fields:
+            self._begin(data)
+            return
         body = self._decoded(data)
         self._keep(body)
         if self._state == OPEN:
@@ -120,6 +119,18 @@ class UpstreamStream:
         self._state = DONE
 
     # The request.
+
+    def _begin(self, data: bytes) -> None:
+        """The head leaves as a whole, and not before its framing is known: perhaps with the first of the body."""
+        head, _, body = data.partition(_HEAD_END)
+        self._fields, self._remaining = request_fields(head, self._scheme)
+        if self._remaining == CHUNKED:
+            self._chunks = TrailerReader()
+        self._keep(self._decoded(body))
+        if self._conn.takes_more():
+            self._open()
+        else:
+            self._ask()
 
     def _decoded(self, data: bytes) -> bytes:
         """The body in what the exchange sends, which has framed it itself."""
@@ -264,11 +275,14 @@ class UpstreamStream:
         if self._state != OPEN:
             return
         if unprocessed and self._kept is not None and self._attempts < ATTEMPTS:
-            self._state = ASKING
-            self._blocked = False
-            self._pool.ask(self._node, self._connect_timeout, self)
+            self._ask()
         else:
             self._lose(kind)
+
+    def _ask(self) -> None:
+        self._state = ASKING
+        self._blocked = False
+        self._pool.ask(self._node, self._connect_timeout, self)
 
     # The end.
 

@@ -6,6 +6,7 @@ The law: what a method does is in its name; what it saw is in `seen`, as `METHOD
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +41,13 @@ class EchoServer:
     def stop(self, grace: float | None = None) -> threading.Event:
         event: threading.Event = self._server.stop(grace)
         return event
+
+    def wait_for(self, line: str, seconds: float = 5.0) -> None:
+        """Until this is among what was seen."""
+        deadline = time.monotonic() + seconds
+        while line not in self.seen:
+            assert time.monotonic() < deadline, f"{line!r} was not seen, but {self.seen}"
+            time.sleep(0.005)
 
     def note(self, method: str, context: Any) -> None:  # noqa: ANN401 - grpcio has no types
         fields = [f"{key}={value}" for key, value in context.invocation_metadata() if key.startswith("x-")]

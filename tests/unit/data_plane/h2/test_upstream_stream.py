@@ -133,6 +133,22 @@ def test_chunks_become_data_and_trailers(world: World) -> None:
     assert list(trailers.headers or ()) == [(b"x-sum", b"1")]
 
 
+def test_a_head_that_comes_after_the_connection(world: World) -> None:
+    """A plugin may change the body, so that its framing is not known before its first piece."""
+    begun(world, b"", 0.0)
+    assert not world.wire.took(RequestReceived)
+    world.stream.send(HEAD + b"Content-Length: 3\r\n\r\nabc")
+    world.stream.await_response(3.0)
+    assert (world.wire.data(), len(world.wire.took(StreamEnded))) == (b"abc", 1)
+
+
+def test_a_head_that_comes_after_the_connection_has_gone(world: World) -> None:
+    begun(world, b"", 0.0)
+    world.wire.conn.connection_lost(None)
+    world.stream.send(HEAD + b"Content-Length: 3\r\n\r\nabc")
+    assert world.take() == ["ask a 1"]
+
+
 def test_an_answer(world: World) -> None:
     begun(world)
     assert answers(world, (b"content-type", b"x")) == ["response 200 -1 content-type: x|"]
