@@ -2,7 +2,7 @@
 
 The law: a name is looked for in /etc/hosts, then asked of the servers of /etc/resolv.conf (or of those that the operator
 gave), by its search list; over UDP, and over TCP where an answer is too long. A name is asked for as A, and as AAAA where there
-is no A; a service as SRV, and for its addresses where it has no SRV record. An SRV record of weight 0 has weight 1, as in APISIX.
+is no A; a service as SRV, and for its addresses where it has no SRV record. SRV records of weight 0 have weight 1, as in APISIX.
 """
 
 from __future__ import annotations
