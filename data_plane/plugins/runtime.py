@@ -108,6 +108,7 @@ class WasmRuntime:
         self._swaps.take_over(snapshot)
         for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
             del self._contexts[slot.binding]
+            slot.vm_slot.refused.pop(slot, None)
             slot.retired = True
             slot.release_if_idle()
         self._configured = list(snapshot.plugins.values())
@@ -134,7 +135,7 @@ class WasmRuntime:
     def statuses(self) -> tuple[PluginStatus, ...]:
         """Of every configured plugin, also one that nothing has needed yet."""
         slots = [self._vms.get(plugin) or VmSlot(self, plugin) for plugin in self._configured]
-        return tuple(plugin_statuses(slots, self._contexts.values(), self.loop.time()))
+        return tuple(plugin_statuses(slots, self.loop.time()))
 
     # --- streams
 
@@ -233,6 +234,7 @@ class WasmRuntime:
                 self.vm_failed(vm_slot, failure)
         except (PluginRefused, EngineError, OverflowError) as error:
             slot.problem = str(error)[:REASON_SHOWN]
+            vm_slot.refused[slot] = None
             vm_slot.record.note("refused" if isinstance(error, PluginRefused) else "not_started", str(error))
             self.logger.error("plugin did not start", plugin=vm_slot.plugin.name, on=slot.binding.owner, reason=str(error))
         if slot.context is None:
@@ -240,6 +242,7 @@ class WasmRuntime:
         else:
             slot.backoff.succeeded()
             slot.problem = ""
+            vm_slot.refused.pop(slot, None)
 
     def _load(self, binding: PluginBinding) -> float | None:
         """For the loader: a context that no request has asked for yet."""

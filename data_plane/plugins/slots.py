@@ -75,6 +75,8 @@ class VmSlot:
         self.vm: PluginVM | None = None
         self.backoff = backoff_of(plugin.failure_policy)
         self.record = runtime.record_of(plugin)
+        # Contexts that did not start the last time, the first one first.
+        self.refused: dict[ContextSlot, None] = {}
         self._runtime = runtime
         self._log = runtime.logger.bind(plugin=plugin.name)
         self._rate = LogRate(plugin.limits.log_lines_per_second, runtime.loop, self._lines_dropped)
