@@ -24,7 +24,7 @@ UNKNOWN_PRICE = 2.0
 EMPTY_DATA_PRICE = 5.0
 
 # That is no request: more than its answer and the frame of that earn.
-MALFORMED_PRICE = 15.0
+REFUSAL_PRICE = 15.0
 
 # A request that was answered, and a DATA frame in either direction.
 ANSWERED = 5.0

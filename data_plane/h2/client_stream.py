@@ -83,7 +83,7 @@ class ClientStream(Outflow):
             self.fail("body_too_large")
             return
         if length >= 0 and (self._received > length or (eos and self._received < length)):
-            self.fail("bad_framing")
+            self._connection.malformed(self)
             return
         if eos:
             self.request_done = True
@@ -95,7 +95,7 @@ class ClientStream(Outflow):
     def ends_with(self, lines: bytes) -> None:
         """Trailers, and the end."""
         if self.length >= 0 and self._received < self.length:
-            self.fail("bad_framing")
+            self._connection.malformed(self)
             return
         self.request_done = True
         if self.exchange is not None:

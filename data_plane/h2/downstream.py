@@ -21,10 +21,10 @@ from data_plane.exchange.framing import length_line
 from data_plane.exchange.messages import RequestFields, RequestHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
-from data_plane.h2.abuse import ANSWERED, MALFORMED_PRICE, SENT, OutOfPatience
+from data_plane.h2.abuse import ANSWERED, REFUSAL_PRICE, SENT, OutOfPatience
 from data_plane.h2.client_stream import ClientStream
 from data_plane.h2.connection import CLOSED, GOING, LAST, LEAVING, OPEN, H2Protocol, Handlers
-from data_plane.h2.fields import Field, request_head, trailer_lines
+from data_plane.h2.fields import Field, MalformedError, request_head, trailer_lines
 from data_plane.h2.frames import PREFACE
 from data_plane.h2.limits import CONCURRENT_STREAMS, GOAWAY_SECONDS, STREAM_IDLE_SECONDS
 from data_plane.http import limits
@@ -125,11 +125,14 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             request = parse_request(head, self._known, self._forwarded)
             length = request.fields.length
             if done and length > 0:
-                raise HeadError("bad_framing")
+                raise MalformedError
             if length > limits.BODY_BYTES:
                 raise HeadError("body_too_large")
+        except MalformedError:
+            self._gateway.counters.requests += 1
+            self.malformed(stream)
         except HeadError as error:
-            self._patience.charge(self._loop.time(), MALFORMED_PRICE)
+            self._patience.charge(self._loop.time(), REFUSAL_PRICE)
             self._refuse(stream, error.kind)
         else:
             self._begin(stream, request)
@@ -173,8 +176,9 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             return
         try:
             lines = trailer_lines(event.headers or ())
+        except MalformedError:
+            self.malformed(stream)
         except HeadError as error:
-            self._patience.charge(self._loop.time())
             stream.fail(error.kind)
         else:
             stream.ends_with(lines)
@@ -240,6 +244,12 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             self._machine.reset_stream(stream.id, code)
         self.flush_soon()
         self._close(stream)
+
+    def malformed(self, stream: ClientStream) -> None:
+        """The message breaks RFC 9113 section 8. Raises OutOfPatience."""
+        stream.gone()
+        self.reset(stream, ErrorCodes.PROTOCOL_ERROR)
+        self._patience.charge(self._loop.time())
 
     def _close(self, stream: ClientStream) -> None:
         if self.streams.pop(stream.id, None) is not None:

@@ -42,6 +42,13 @@ _MOST_CRUMBS = 100
 _SECRET = frozenset({b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"})
 
 
+class MalformedError(HeadError):
+    """The message is none (RFC 9113 8.1.1): its stream is reset, whatever it may have meant."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_request")
+
+
 class _Silent:
     """llhttp only says whether the head is one."""
 
@@ -59,10 +66,10 @@ def request_head(fields: Iterable[Field], eos: bool) -> bytes:
         size += len(name) + len(value) + 4
         if name[:1] == b":":
             if lines or special or name in pseudo or name not in _PSEUDO or not value:
-                raise HeadError("bad_request")
+                raise MalformedError
             pseudo[name] = value
         elif _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name in _OF_CONNECTION:
-            raise HeadError("bad_request")
+            raise MalformedError
         elif name in _SPECIAL:
             special.setdefault(name, []).append(value)
         else:
@@ -84,7 +91,7 @@ def request_head(fields: Iterable[Field], eos: bool) -> bytes:
 def _special_lines(special: dict[bytes, list[bytes]]) -> bytes:
     """Those that are joined, repeated or left out."""
     if any(value.lower() != b"trailers" for value in special.get(b"te", ())):
-        raise HeadError("bad_request")
+        raise MalformedError
     crumbs = special.get(b"cookie", ())
     if len(crumbs) > _MOST_CRUMBS:
         raise HeadError("head_too_large")
@@ -99,8 +106,8 @@ def _start(pseudo: dict[bytes, bytes], hosts: list[bytes]) -> bytes:
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     if method == b"CONNECT":
         raise HeadError("method_refused")
-    if _METHOD.fullmatch(method) is None or pseudo.get(b":scheme") not in _SCHEMES:
-        raise HeadError("bad_request")
+    if not path or _METHOD.fullmatch(method) is None or pseudo.get(b":scheme") not in _SCHEMES:
+        raise MalformedError
     if _PATH.fullmatch(path) is None or (path == b"*") is not (path == b"*" and method == b"OPTIONS"):
         raise HeadError("bad_target")
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, path, _authority(pseudo.get(b":authority"), hosts))
@@ -129,7 +136,7 @@ def trailer_lines(fields: Iterable[Field]) -> bytes:
     lines = []
     for name, value in fields:
         if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-            raise HeadError("bad_request")
+            raise MalformedError
         if name not in _NOT_IN_TRAILERS:
             lines.append(b"%b: %b\r\n" % (name, value))
     if len(lines) > FIELDS:

@@ -31,7 +31,7 @@ def without(name: bytes, *more: Field) -> Fields:
 REFUSED: list[tuple[str, Fields, str]] = [
     ("no method", without(b":method"), "bad_request"),
     ("no scheme", without(b":scheme"), "bad_request"),
-    ("no path", without(b":path"), "bad_target"),
+    ("no path", without(b":path"), "bad_request"),
     ("no authority", without(b":authority"), "bad_host"),
     ("two paths", request(b"GET", b"/", (b":path", b"/admin")), "bad_request"),
     ("a pseudo-field behind a field", [*without(b":path", (b"a", b"b")), (b":path", b"/")], "bad_request"),
