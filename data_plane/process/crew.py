@@ -18,7 +18,8 @@ Observe = Callable[[Pulse, list[tuple[int, Pulse]]], None]
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What a crew does. `work(number, pulse, replaces)` is a worker until it ends; one that replaces another lets nobody in
-    before it is ready. `observe(pulse, workers)` is the observer. Times are seconds; `stuck_after` 0 is never."""
+    before it is ready. `observe(pulse, workers)` is the observer. `rest(number)` is told of a worker that will not be there for
+    a while, `wake()` when one is started after that. Times are seconds; `stuck_after` 0 is never."""
 
     workers: int
     work: Work
@@ -26,6 +27,8 @@ class Orders:
     grace: float = 30.0
     drain_delay: float = 0.0
     stuck_after: float = 0.0
+    rest: Callable[[int], None] = lambda number: None
+    wake: Callable[[], None] = lambda: None
 
 
 class Crew:

@@ -20,9 +20,10 @@ OBSERVER = 0
 
 
 class Slot:
-    """`beats` are those that were seen last, at `heard_at`. `end_by` is when a process that was asked to end is killed."""
+    """`beats` are those that were seen last, at `heard_at`. `end_by` is when a process that was asked to end is killed. While
+    it `rests` its clients come to others, because its next process is a while away."""
 
-    __slots__ = ("beats", "crashes", "end_by", "heard_at", "number", "pause", "pid", "pulse", "start_at", "started_at")
+    __slots__ = ("beats", "crashes", "end_by", "heard_at", "number", "pause", "pid", "pulse", "rests", "start_at", "started_at")
 
     def __init__(self, number: int, pulse: Pulse) -> None:
         self.number = number
@@ -35,6 +36,7 @@ class Slot:
         self.beats = 0
         self.heard_at = 0.0
         self.end_by = 0.0
+        self.rests = False
 
     def __repr__(self) -> str:
         return f"<Slot {self.role} {self.number} pid={self.pid} {self.pulse!r}>"

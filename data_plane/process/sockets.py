@@ -32,9 +32,22 @@ class Sockets:
         while len(held) < workers:
             held.append(listening_socket(*self.bound(name)))
 
+    def rest(self, number: int, workers: int) -> None:
+        """Give up those of a worker that nobody can replace for a while, so that clients come to the others."""
+        for held in self._held.values():
+            for one in held[number - 1 :: workers]:
+                one.close()
+
+    def wake(self) -> None:
+        """Have new ones in the place of those that were given up. Raises OSError."""
+        for name, held in self._held.items():
+            for index, one in enumerate(held):
+                if one.fileno() < 0:
+                    held[index] = listening_socket(*self.bound(name))
+
     def bound(self, name: str) -> Address:
         """Where that is: with the port that the kernel chose for 0."""
-        host, port = self._held[name][0].getsockname()[:2]
+        host, port = next(one for one in self._held[name] if one.fileno() >= 0).getsockname()[:2]
         return host, port
 
     def names(self) -> set[str]:

@@ -32,6 +32,8 @@ STOP_SECONDS = 5.0
 # How often the pulses are felt, and how often while new workers are waited for.
 LOOK_SECONDS = 1.0
 RENEW_LOOK_SECONDS = 0.05
+# A client waits so long for a worker that crashed; when it will take longer, others take its clients.
+REST_FROM_SECONDS = 0.5
 # New workers that are not ready by then (the store is away) leave the old ones to go on.
 RENEW_SECONDS = 60.0
 
@@ -95,6 +97,9 @@ class Supervisor:
         for crew in self._crews():
             for slot in crew.slots:
                 if not slot.pid and slot.start_at <= now:
+                    if slot.rests:
+                        slot.rests = False
+                        crew.orders.wake()
                     slot.starting(now)
                     slot.pid = self._fork(crew, slot.number)
 
@@ -126,15 +131,22 @@ class Supervisor:
     # Watching.
 
     def _reap(self, now: float) -> None:
-        for slot in self._living():
-            status = _ended(slot)
-            if status is not None:
-                pid = slot.pid
-                pause = slot.ended(now)
-                log.error(f"{slot.role} ended by itself", **slot.named(), pid=pid, status=status, restart_in=round(pause, 1))
+        for crew in self._crews():
+            for slot in crew.slots:
+                status = _ended(slot)
+                if status is not None:
+                    self._ended_by_itself(crew, slot, status, now)
         for slot in [slot for slot in self._leaving if _ended(slot) is not None]:
             self._leaving.remove(slot)
             self.pulses.release(slot.pulse)
+
+    def _ended_by_itself(self, crew: Crew, slot: Slot, status: int, now: float) -> None:
+        pid, pause = slot.pid, slot.ended(now)
+        log.error(f"{slot.role} ended by itself", **slot.named(), pid=pid, status=status, restart_in=round(pause, 1))
+        # Where nobody else would take its clients they wait for it.
+        if slot in crew.workers and pause >= REST_FROM_SECONDS and any(other.pid for other in crew.workers):
+            slot.rests = True
+            crew.orders.rest(slot.number)
 
     def _look(self, now: float) -> None:
         """Find who does not answer, and who was asked to end and has not."""
