@@ -6,25 +6,16 @@ The law: an outcome counts for one counter and its limit, or for nothing; a limi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final, Literal
 
 from data_plane.balance.health import TCP_FAILURE, TIMEOUT
+from data_plane.health.machine import Counter
 from shared.schema.checks import ActiveSpec, ChecksSpec, PassiveSpec
 
 # A probe of type tcp has connected.
 CONNECTED: Final = 3
 # What answered does not speak HTTP.
 NO_HTTP: Final = 0
-
-
-class Counter(IntEnum):
-    """In the order in which a row has them."""
-
-    SUCCESS = 0
-    TCP_FAILURE = 1
-    HTTP_FAILURE = 2
-    TIMEOUT_FAILURE = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from data_plane.health.checks import Counter
+
+class Counter(IntEnum):
+    """In the order in which a row has them."""
+
+    SUCCESS = 0
+    TCP_FAILURE = 1
+    HTTP_FAILURE = 2
+    TIMEOUT_FAILURE = 3
 
 
 class Health(IntEnum):

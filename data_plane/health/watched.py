@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from data_plane.health.checks import Checks, Counter, Rules
-from data_plane.health.machine import Health, Target
+from data_plane.health.checks import Checks, Rules
+from data_plane.health.machine import Counter, Health, Target
 from data_plane.health.probe import Finding
 from data_plane.health.rows import Place, Rows, decode, encode, key_of
 

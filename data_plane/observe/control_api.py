@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from data_plane.observe.checkers import HEALTHCHECK_PATH
 from data_plane.observe.families import COUNTERS_OF_A_PLUGIN, GAUGES_OF_A_PLUGIN
 from data_plane.observe.page import Report
 
@@ -21,7 +22,7 @@ def answer(path: str, reports: Sequence[Report]) -> Answer:
     for prefix, respond in _PATHS:
         if path == prefix or path.startswith(f"{prefix}/"):
             return respond(path[len(prefix) + 1 :], reports)
-    known = ", ".join((*(prefix for prefix, _ in _PATHS), "/status"))
+    known = ", ".join((*(prefix for prefix, _ in _PATHS), HEALTHCHECK_PATH, "/status"))
     return 404, {"error_msg": f"unknown path {path}, known are {known}"}
 
 

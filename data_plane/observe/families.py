@@ -37,6 +37,7 @@ FAMILIES: Final = {
     "apisix_node_info": Family("gauge", "Which gateway this is; always 1."),
     "apisix_shared_dict_capacity_bytes": Family("gauge", "What the state that plugins share may take."),
     "apisix_shared_dict_free_space_bytes": Family("gauge", "What of it is free."),
+    "apisix_upstream_status": Family("gauge", "1 while a node of an upstream with health checks takes traffic, else 0."),
     "waspgate_client_aborts_total": Family("counter", "Requests whose client went away before the response ended."),
     "waspgate_config_problems": Family("gauge", "Objects of the configuration that a worker cannot serve as they are now."),
     "waspgate_config_revision": Family("gauge", "The store's revision that a worker serves."),

@@ -18,7 +18,8 @@ from typing import Any
 
 import structlog
 
-from data_plane.observe import control_api
+from data_plane.observe import checkers, control_api
+from data_plane.observe.checkers import HEALTHCHECK_PATH
 from data_plane.observe.page import Report, page
 from data_plane.observe.pulse import BEAT_SECONDS, Pulse, Pulses, State
 from data_plane.observe.server import LocalNames, Page, PageServer, text
@@ -79,7 +80,8 @@ class Pages:
             return text(404, f"not found, the metrics are at {METRICS_PATH}")
         try:
             reader = self._state()
-            shown = page(reader.gateway_metrics(), reader.plugin_metrics(), _reports(reader), reader.bytes_used())
+            checked = checkers.samples(reader.health())
+            shown = page(reader.gateway_metrics(), reader.plugin_metrics(), _reports(reader), reader.bytes_used(), checked)
         except HostStateError as error:
             return text(503, str(error))
         return Page(200, CONTENT_TYPE, shown.encode())
@@ -90,7 +92,10 @@ class Pages:
         if path == STATUS_PATH or path.startswith(f"{STATUS_PATH}/"):
             return self.status(path)
         try:
-            status, answer = control_api.answer(path, _reports(self._state()))
+            if path == HEALTHCHECK_PATH or path.startswith(f"{HEALTHCHECK_PATH}/"):
+                status, answer = checkers.answer(path[len(HEALTHCHECK_PATH) + 1 :], self._state().health())
+            else:
+                status, answer = control_api.answer(path, _reports(self._state()))
         except HostStateError as error:
             status, answer = 503, {"error_msg": str(error)}
         return Page(status, "application/json", f"{json.dumps(answer)}\n".encode())

@@ -18,11 +18,20 @@ from shared.proxy_wasm.state.prometheus import render
 Report = Mapping[str, Any]  # a WorkerStatus, as it was read
 Samples = dict[str, float]
 
+NOTHING_CHECKED: Samples = {}
 
-def page(gateway: Iterable[Metric], plugins: Iterable[Metric], reports: Sequence[Report], room: tuple[int, int]) -> str:
-    """`room`: bytes that the shared state takes, and what it may take."""
+
+def page(
+    gateway: Iterable[Metric],
+    plugins: Iterable[Metric],
+    reports: Sequence[Report],
+    room: tuple[int, int],
+    checked: Mapping[str, float] = NOTHING_CHECKED,
+) -> str:
+    """`room`: bytes that the shared state takes, and what it may take. `checked`: samples of what health checks found."""
     samples: Samples = {metric.name: metric.value for metric in gateway}
     samples |= gauges(reports, room)
+    samples |= checked
     return "".join(f"{line}\n" for line in _lines(samples)) + render(plugins)
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_plane.balance.health import TCP_FAILURE, TIMEOUT
-from data_plane.health.checks import CONNECTED, NO_HTTP, Counter, Rules, compile_checks
-from data_plane.health.machine import Health, Target
+from data_plane.health.checks import CONNECTED, NO_HTTP, Rules, compile_checks
+from data_plane.health.machine import Counter, Health, Target
 from data_plane.health.rows import Place, decode, encode, key_of, place_of
 from shared.schema.checks import ChecksSpec
 
