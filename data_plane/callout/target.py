@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from data_plane.config.snapshot import Node, Upstream
+from data_plane.config.snapshot import Node, Picker, Upstream
 from shared.schema.hosts import split_address
 
 FindUpstream = Callable[[str], Upstream | None]
@@ -84,7 +84,7 @@ def _address_target(address: str, scheme: str, server_name: str) -> Target:
     return Target(Upstream(f"call/{scheme}/{address}", _One(node)), tls, authority.encode())
 
 
-class _One:
+class _One(Picker):
     """A picker of one node."""
 
     __slots__ = ("_node",)

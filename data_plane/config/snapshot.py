@@ -8,7 +8,7 @@ stay).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -24,6 +24,8 @@ Scheme = Literal["http", "https", "grpc", "grpcs", "tcp", "tls"]
 
 # nginx's proxy_timeout for streams: sessions of databases and queues are idle for minutes.
 STREAM_IDLE_SECONDS = 600.0
+# Picks in search of a node that was not tried yet, so that one heavy node cannot keep the search going.
+PICKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,54 @@ class ServiceNode(Node):
     default_port: int = 0
 
 
+class Peer(Protocol):
+    """Who a request or session comes from, and where it arrived."""
+
+    client_address: tuple[str, int]
+    local_address: tuple[str, int]
+
+
+class Attempt(Protocol):
+    """Hears how one attempt at a node goes: `answered` or `failed` at most once each, and that it has ended."""
+
+    def answered(self, status: int) -> None:
+        """The head of the final response has come."""
+
+    def failed(self, kind: str) -> None:
+        """It brought no response; `kind` is a key of exchange/replies.py."""
+
+    def end(self) -> None:
+        """Its connection has no more to do with it. Any time, any number of times."""
+
+
 class Picker(Protocol):
-    """A balancing algorithm over the nodes of one upstream."""
+    """A balancing algorithm over the nodes of one upstream. One that is a base of others has no use for requests."""
+
+    # Whether `pick` is all that the first attempt of a request needs.
+    at_once: bool = True
 
     def pick(self) -> Node | None:
-        """The next node, or None when no node may take traffic."""
+        """The next node. None: no node may take traffic; or, not being `at_once`, whoever asks has to `choose`."""
+
+    def key(self, head: bytes, peer: Peer | None) -> bytes:
+        """What of a request decides; `head` is the open head that goes to the upstream, empty where there is none."""
+        return b""
+
+    def choose(self, key: bytes, tried: Collection[Node]) -> Node | None:
+        """A node that is not among those tried, if one is left that may take traffic."""
+        for _ in range(PICKS):
+            node = self.pick()
+            if node is None or node not in tried:
+                return node
+        return None
+
+    def begin(self, node: Node) -> Attempt | None:
+        """An attempt at this node begins; None when nobody wants to hear of it."""
+        return None
+
+    def clock(self) -> float:
+        """Seconds; asked only where `at_once` is False."""
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +126,11 @@ class KeepalivePool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upstream:
-    """`stream_idle` are the seconds that a TCP session may go without a byte; `tls` is None in the clear."""
+    """`stream_idle` are the seconds that a TCP session may go without a byte; `tls` is None in the clear.
+
+    `retries` are the attempts after the first, None: as many as there are other nodes. After `retry_timeout` seconds there
+    are no more of them, 0: there may always be.
+    """
 
     name: str
     picker: Picker
@@ -92,6 +141,8 @@ class Upstream:
     keepalive_pool: KeepalivePool = KeepalivePool()
     stream_idle: float = STREAM_IDLE_SECONDS
     tls: ClientTls | None = None
+    retries: int | None = None
+    retry_timeout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,9 +6,13 @@ it. An upstream is known by where it is written: `upstream/ID`, or inline `route
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from data_plane.balance.round_robin import SmoothRoundRobin
+from data_plane.balance.balancer import Balancer, Balancing
+from data_plane.balance.hash_key import hash_key
+from data_plane.balance.health import Unwatched, Watchers
 from data_plane.config.snapshot import (
     STREAM_IDLE_SECONDS,
     KeepalivePool,
@@ -20,6 +24,8 @@ from data_plane.config.snapshot import (
     Upstream,
 )
 from data_plane.upstream_tls.client_tls import ClientTls, host_of
+from shared.schema.balancing import BalancerType, HashOn
+from shared.schema.checks import ChecksSpec
 from shared.schema.common import TimeoutSpec
 from shared.schema.upstream import H2_SCHEMES, TLS_SCHEMES, Server, UpstreamSpec
 
@@ -36,6 +42,12 @@ class _Content:
     scheme: Scheme
     stream_idle: float
     tls: ClientTls | None
+    type: BalancerType
+    hash_on: HashOn
+    key: str
+    retries: int | None
+    retry_timeout: float
+    checks: ChecksSpec | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +55,17 @@ class _Compiled:
     spec: UpstreamSpec
     content: _Content
     upstream: Upstream
+    balancer: Balancer
 
 
 class UpstreamTable:
-    __slots__ = ("_compiled",)
+    """`watchers` watch the nodes; `clock` tells monotonic seconds."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_clock", "_compiled", "_watchers")
+
+    def __init__(self, watchers: Watchers | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._watchers: Watchers = watchers or Unwatched()
+        self._clock = clock
         self._compiled: dict[str, _Compiled] = {}
 
     def compile(self, name: str, spec: UpstreamSpec) -> Upstream | None:
@@ -56,12 +73,28 @@ class UpstreamTable:
         compiled = self._compiled.get(name)
         if compiled is None or compiled.spec is not spec:
             content = _content(spec)
-            upstream = compiled.upstream if compiled and compiled.content == content else _upstream(name, content)
-            compiled = self._compiled[name] = _Compiled(spec, content, upstream)
+            if compiled is None or compiled.content != content:
+                balancer = self._balancer(name, spec, content, compiled.balancer if compiled else None)
+                compiled = _Compiled(spec, content, _upstream(name, content, balancer), balancer)
+            else:
+                compiled = _Compiled(spec, content, compiled.upstream, compiled.balancer)
+            self._compiled[name] = compiled
         return compiled.upstream if any(node.weight for node in compiled.content.nodes) else None
 
     def forget(self, name: str) -> None:
-        self._compiled.pop(name, None)
+        if self._compiled.pop(name, None) is not None:
+            self._watchers.forget(name)
+
+    def _balancer(self, name: str, spec: UpstreamSpec, content: _Content, before: Balancer | None) -> Balancer:
+        key = hash_key(content.hash_on, content.key) if content.type == "chash" else None
+        return Balancer(
+            content.nodes,
+            self._clock,
+            Balancing(content.type, key, deadline=content.retry_timeout > 0),
+            self._watchers.health(name, spec),
+            self._watchers.addresses(name, content.nodes),
+            before,
+        )
 
 
 def timeouts(spec: TimeoutSpec | None, otherwise: Timeouts) -> Timeouts:
@@ -79,6 +112,12 @@ def _content(spec: UpstreamSpec) -> _Content:
         scheme=spec.scheme,
         stream_idle=STREAM_IDLE_SECONDS if spec.timeout is None else spec.timeout.read,
         tls=tls,
+        type=spec.type,
+        hash_on=spec.hash_on,
+        key=spec.key or "",
+        retries=spec.retries,
+        retry_timeout=spec.retry_timeout,
+        checks=spec.checks,
     )
 
 
@@ -103,13 +142,13 @@ def _node(server: Server, spec: UpstreamSpec, tls: ClientTls | None) -> Node:
         key = b"h2#" + key
     if spec.service_name is not None:
         return ServiceNode(server.host, server.port, server.weight, authority, key=key, default_port=spec.default_port)
-    return Node(server.host, server.port, server.weight, authority, key=key)
+    return Node(server.host, server.port, server.weight, authority, server.priority, key=key)
 
 
-def _upstream(name: str, content: _Content) -> Upstream:
+def _upstream(name: str, content: _Content, balancer: Balancer) -> Upstream:
     return Upstream(
         name=name,
-        picker=SmoothRoundRobin(content.nodes),
+        picker=balancer,
         scheme=content.scheme,
         pass_host=content.pass_host,
         upstream_host=content.upstream_host,
@@ -117,4 +156,6 @@ def _upstream(name: str, content: _Content) -> Upstream:
         keepalive_pool=content.keepalive_pool,
         stream_idle=content.stream_idle,
         tls=content.tls,
+        retries=content.retries,
+        retry_timeout=content.retry_timeout,
     )

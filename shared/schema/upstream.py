@@ -10,8 +10,9 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from shared.schema.balancing import BalancerType, HashKeyText, HashOn, Retries, RetryTimeout, problem_with_key
 from shared.schema.checks import ChecksSpec
-from shared.schema.common import MAX_INT, MAX_SECONDS, Array, Described, Maybe, NotYet, Spec, TimeoutSpec, later
+from shared.schema.common import MAX_INT, MAX_SECONDS, Array, Described, Integer, Maybe, NotYet, Spec, TimeoutSpec, later
 from shared.schema.hosts import Address, Host, split_address
 from shared.schema.upstream_tls import TlsSpec
 
@@ -40,13 +41,14 @@ class Server(NamedTuple):
     host: str
     port: int
     weight: int
+    priority: int = 0
 
 
 class NodeSpec(Spec):
     host: Host
     port: Maybe[Port] = None
     weight: Weight
-    priority: Literal[0] = 0
+    priority: Integer = 0
     metadata: NotYet = None
 
 
@@ -68,22 +70,30 @@ Nodes = Annotated[
 
 class UpstreamSpec(Described):
     nodes: Maybe[Nodes] = None
-    type: Annotated[Literal["roundrobin"], later("chash", "least_conn", "ewma")] = "roundrobin"
+    type: BalancerType = "roundrobin"
+    hash_on: HashOn = "vars"
+    key: Maybe[HashKeyText] = None
+    retries: Maybe[Retries] = None
+    retry_timeout: RetryTimeout = 0.0
     scheme: Annotated[Literal["http", "https", "grpc", "grpcs", "tcp", "tls"], later("udp", "kafka")] = "http"
     pass_host: Literal["pass", "node", "rewrite"] = "pass"
     upstream_host: Maybe[Address] = None
     timeout: Maybe[TimeoutSpec] = None
     keepalive_pool: KeepalivePoolSpec = KeepalivePoolSpec()
 
-    hash_on: NotYet = None
-    key: NotYet = None
-    retries: NotYet = None
-    retry_timeout: NotYet = None
     tls: Maybe[TlsSpec] = None
     checks: Maybe[ChecksSpec] = None
     service_name: Maybe[Annotated[Address, Field(max_length=256)]] = None
     discovery_type: Maybe[Annotated[Literal["dns"], later(*_OTHER_DISCOVERY)]] = None
     discovery_args: NotYet = None
+
+    @model_validator(mode="after")
+    def _chash_needs_a_key(self) -> Self:
+        if self.type == "chash":
+            problem = problem_with_key(self.hash_on, self.key)
+            if problem is not None:
+                raise _refuse(problem)
+        return self
 
     @model_validator(mode="after")
     def _rewrite_needs_a_host(self) -> Self:
@@ -135,4 +145,6 @@ class UpstreamSpec(Described):
         if isinstance(self.nodes, dict):
             pairs = ((split_address(address), weight) for address, weight in self.nodes.items())
             return [Server(host, port or default, weight) for (host, port), weight in pairs]
-        return [Server(split_address(node.host)[0], node.port or default, node.weight) for node in self.nodes or ()]
+        return [
+            Server(split_address(node.host)[0], node.port or default, node.weight, node.priority) for node in self.nodes or ()
+        ]

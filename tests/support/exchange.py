@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from data_plane.config.snapshot import Binding, Node, PluginBinding, Route, Snapshot, Timeouts, Upstream, WasmPlugin
+from data_plane.config.snapshot import Binding, Node, Picker, PluginBinding, Route, Snapshot, Timeouts, Upstream, WasmPlugin
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
@@ -23,7 +23,7 @@ PLUGIN = WasmPlugin("test", 1, "0" * 64)
 BINDING = PluginBinding(PLUGIN, b"", "route/1", 1)
 
 
-class Nodes:
+class Nodes(Picker):
     def __init__(self, *names: str) -> None:
         self._nodes = [Node(name, 80, 1, name.encode()) for name in names]
         self._turn = -1
@@ -226,7 +226,9 @@ class Stage:
         self.replies = replies or {}
         self.answers = answers
         upstream = None if problem else Upstream("u", Nodes(*(nodes or ("a",))), timeouts=TIMEOUTS)
-        route = Route("1", "one", upstream, (BINDING,) if plugins or program else (), TIMEOUTS, problem=problem, program=program)
+        route = Route(
+            "1", "one", upstream, (BINDING,) if plugins or program else (), TIMEOUTS, problem=problem, program=program
+        )
         self.snapshot = Snapshot(1, Always(route if matches else None), {}, (BINDING,) if global_plugins else ())
         self.chain: Chain
         self.exchange: Exchange

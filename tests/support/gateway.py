@@ -21,6 +21,7 @@ from data_plane.config.snapshot import (
     KeepalivePool,
     Node,
     PassHost,
+    Picker,
     PluginBinding,
     Route,
     Scheme,
@@ -55,7 +56,7 @@ class OneRoute:
         return self.route if path.startswith(self._prefix) or path == b"*" else None
 
 
-class Turns:
+class Turns(Picker):
     """A picker that goes round."""
 
     def __init__(self, *ports: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data_plane.config.snapshot import Node, PluginBinding, StreamRoute, Timeouts, Upstream, WasmPlugin
+from data_plane.config.snapshot import Node, Picker, PluginBinding, StreamRoute, Timeouts, Upstream, WasmPlugin
 from data_plane.observe.stream_counters import StreamCounters
 from data_plane.tcp.ports import SessionSink, Side
 from data_plane.tcp.session import Session
@@ -19,7 +19,7 @@ TIMEOUTS = Timeouts(connect=1, send=2, read=3)
 BINDING = PluginBinding(WasmPlugin("test", 1, "0" * 64), b"", "stream_route/1", 1)
 
 
-class Nodes:
+class Nodes(Picker):
     def __init__(self, *names: str) -> None:
         self._nodes = [Node(name, 80, 1, name.encode()) for name in names]
         self._turn = -1
