@@ -24,6 +24,8 @@ DEFAULT_WORKERS = "1"
 # APISIX's ports.
 DEFAULT_PROMETHEUS = "127.0.0.1:9091"
 DEFAULT_CONTROL = "127.0.0.1:9090"
+# APISIX has 9443 unless it is told otherwise; here there is no TLS before somebody wants it.
+DEFAULT_TLS_LISTEN = ""
 DEFAULT_STATUS = "127.0.0.1:7085"
 MOST_WORKERS = 1024
 # Of these an empty text is a value: off.
@@ -53,7 +55,8 @@ class StreamListen:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`prometheus`, `control` and `status` are None where those pages are off, `trace_key` where no request can be traced."""
+    """`prometheus`, `control` and `status` are None where those pages are off, `trace_key` where no request can be traced,
+    `tls` where no TLS is spoken."""
 
     store: str
     host: str
@@ -64,6 +67,7 @@ class Settings:
     control: Address | None = None
     trace_key: str | None = None
     status: Address | None = None
+    tls: Address | None = None
     tuning: Tuning = field(default_factory=Tuning)
 
     @property
@@ -132,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_plane", description="Waspgate's data plane.")
     parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or etcd://HOST:PORT (WASPGATE_STORE)")
     parser.add_argument("--listen", metavar="HOST:PORT", help=f"default {DEFAULT_LISTEN} (WASPGATE_LISTEN)")
+    parser.add_argument("--tls-listen", metavar="HOST:PORT", help="for TLS, default none (WASPGATE_TLS_LISTEN)")
     parser.add_argument("--workers", metavar="N", help=f"default {DEFAULT_WORKERS} (WASPGATE_WORKERS)")
     streams = "for TCP, repeatable (WASPGATE_STREAM_LISTEN: A,B)"
     parser.add_argument("--stream-listen", metavar="[tls://]HOST:PORT", action="append", help=streams)
@@ -158,6 +163,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         port=port,
         workers=setting("workers", DEFAULT_WORKERS, _workers),
         streams=setting("stream_listen", "", _streams),
+        tls=setting("tls_listen", DEFAULT_TLS_LISTEN, _address_or_none),
         prometheus=setting("prometheus", DEFAULT_PROMETHEUS, _address_or_none),
         control=setting("control", DEFAULT_CONTROL, _address_or_none),
         status=setting("status", DEFAULT_STATUS, _address_or_none),
@@ -165,6 +171,8 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         tuning=_tuning(setting),
     )
     sources.check()
+    if settings.tuning.proxy_protocol and not settings.tuning.trusted_addresses:
+        raise SettingsError("proxy_protocol: nobody may say whose a connection is unless trusted_addresses names him")
     return settings
 
 

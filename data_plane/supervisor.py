@@ -114,7 +114,7 @@ class DataPlane:
 
         def work(number: int, pulse: Pulse, replaces: bool) -> None:
             place = self._place(settings, number, pulse, replaces)
-            self._sockets.keep([*place.listeners, *(opened for opened, _ in place.streams)])
+            self._sockets.keep([*place.listeners, *place.tls, *(opened for opened, _ in place.streams)])
             self._close_pages()
             run(reached, place)
 
@@ -132,7 +132,8 @@ class DataPlane:
             return self._sockets.of(listen.name, number, settings.workers)
 
         streams = [(opened, item.sniffs) for item in settings.streams for opened in mine(_of_stream(item))]
-        return Place(number, mine(_of_http(settings)), streams, pulse, replaces)
+        tls = [] if settings.tls is None else mine(_of_tls(settings.tls))
+        return Place(number, mine(_of_http(settings)), streams, pulse, replaces, tls)
 
     def _claim(self, store: str) -> None:
         if store not in self._claims:
@@ -181,11 +182,17 @@ class DataPlane:
             for option, wanted in _pages(settings).items()
             if wanted is not None and (option, wanted) in self._pages
         }
+        if settings.tls is not None:
+            pages["tls"] = shown(self._sockets.bound(_of_tls(settings.tls).name))
         log.info("data plane is starting", listen=listen, workers=settings.workers, pid=os.getpid(), **pages)
 
 
 def _of_http(settings: Settings) -> Listen:
     return Listen("listen", settings.address, (settings.host, settings.port))
+
+
+def _of_tls(address: Address) -> Listen:
+    return Listen("tls-listen", shown(address), address)
 
 
 def _of_stream(item: StreamListen) -> Listen:
@@ -194,7 +201,8 @@ def _of_stream(item: StreamListen) -> Listen:
 
 def _wanted(settings: Settings) -> list[Listen]:
     """Every address for clients."""
-    return [_of_http(settings), *map(_of_stream, settings.streams)]
+    tls = [] if settings.tls is None else [_of_tls(settings.tls)]
+    return [_of_http(settings), *tls, *map(_of_stream, settings.streams)]
 
 
 def _pages(settings: Settings) -> dict[str, Address | None]:

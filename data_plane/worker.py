@@ -14,12 +14,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import structlog
 import uvloop
@@ -29,7 +29,9 @@ from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
+from data_plane.http.proxied import proxied
 from data_plane.http.tracing import Tracer, TracingConnection
+from data_plane.http.trust import Trust
 from data_plane.http.tuned import tune
 from data_plane.observe.pulse import BEAT_SECONDS, Pulse, State
 from data_plane.observe.reporter import Reporter
@@ -40,7 +42,11 @@ from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.sockets import StreamListener
 from data_plane.settings import Settings, shown
 from data_plane.tcp.listener import StreamGateway, serve_streams
+from data_plane.tls.client import TlsClientConnection, TlsH2ClientConnection, TlsTracingConnection
+from data_plane.tls.connection import TlsConnection
+from data_plane.tls.listener import H2, HTTP_1, TlsGateway, serve_tls
 from shared.log import configure_logging
+from shared.networks import parse_networks
 from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.foreign.registry import installed
@@ -49,7 +55,9 @@ from shared.proxy_wasm.state.host_state import HostState
 from shared.store.blobs import get_module
 from shared.store.contract import ConfigStore, StoreUnavailable
 from shared.store.url import open_store
+from shared.tuning import Tuning
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 # A store that cannot even be opened (a file on a disk that is not mounted yet) is tried again so often.
@@ -70,6 +78,7 @@ class Place:
     streams: Sequence[StreamListener]
     pulse: Pulse
     replaces: bool = False
+    tls: Sequence[socket.socket] = ()
 
 
 def run(settings: Settings, place: Place) -> None:
@@ -103,6 +112,7 @@ async def _run(settings: Settings, place: Place) -> None:
             log.info("draining", exchanges=worker.gateway.busy(), sessions=worker.streams.busy(), grace=grace)
         for server in servers:
             server.close()
+        await worker.tls.drain()
         cut = sum(await asyncio.gather(worker.gateway.drain(grace), worker.streams.drain(grace)))
         log.info("stopped", cut=cut, **worker.gateway.counters.statistics(), **worker.streams.counters.statistics())
         for task in (following, stopping):
@@ -148,6 +158,10 @@ def _tracer(settings: Settings, runtime: WasmRuntime) -> Tracer | None:
     return Tracer(settings.trace_key, runtime, TraceStore(state_directory(settings.store)), link)
 
 
+def trust_of(tuning: Tuning) -> Trust:
+    return Trust(parse_networks(",".join(tuning.trusted_addresses)), tuning.real_ip_header.lower().encode())
+
+
 class Worker:
     """The parts, wired."""
 
@@ -162,7 +176,7 @@ class Worker:
         self._store: ConfigStore = open_store(settings.store)
         self._engine = open_engine()
         self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, state, foreign=installed())
-        self.gateway = Gateway(loop, self._runtime)
+        self.gateway = Gateway(loop, self._runtime, trust_of(settings.tuning))
         self.streams = StreamGateway(self.gateway, self._runtime)
         self.callouts = CalloutService(loop, self.gateway)
         self._runtime.calls = self.callouts
@@ -170,6 +184,7 @@ class Worker:
         self.gateway.counters.on_upstream_error = UpstreamLog(loop)
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve)
         self._tracer = None if state is None else _tracer(settings, self._runtime)
+        self.tls = TlsGateway(self.gateway, {H2: TlsH2ClientConnection, HTTP_1: self.tls_connection})
         self._reporter = (
             None if state is None else Reporter(loop, state, self.gateway.counters, self.streams.counters, self._status)
         )
@@ -188,15 +203,26 @@ class Worker:
         known.cancel()
 
     async def let_in(self, place: Place) -> list[asyncio.Server]:
-        servers = [await serve(self.gateway, listener, self.connection) for listener in place.listeners]
+        servers = [await serve(self.gateway, listener, self._accepts(self.connection)) for listener in place.listeners]
+        servers += [await serve_tls(self.tls, listener, self._accepts(TlsConnection)) for listener in place.tls]
         servers += [await serve_streams(self.streams, opened, sniffs) for opened, sniffs in place.streams]
         self._lets_in = True
         self._pulse.state = State.SERVING if self.gateway.snapshot is NOTHING_YET else State.READY
         return servers
 
+    def _accepts(self, make: Callable[[T], object]) -> Callable[[T], asyncio.Protocol]:
+        """What is made of an accepted connection, if need be once it has said whose it is."""
+        if self._settings.tuning.proxy_protocol:
+            return proxied(self.gateway, make)
+        return cast("Callable[[T], asyncio.Protocol]", make)
+
     def connection(self, gateway: Gateway) -> ClientConnection:
         """What talks to a client."""
         return ClientConnection(gateway) if self._tracer is None else TracingConnection(gateway, self._tracer)
+
+    def tls_connection(self, gateway: Gateway) -> TlsClientConnection:
+        """What talks to a client over TLS."""
+        return TlsClientConnection(gateway) if self._tracer is None else TlsTracingConnection(gateway, self._tracer)
 
     def _status(self) -> WorkerStatus:
         watcher = self._watcher
@@ -234,6 +260,8 @@ class Worker:
             log.info("ready", revision=snapshot.revision, routes=len(snapshot.routes))
         if snapshot.stream_routes and not (self._settings.streams or self.gateway.snapshot.stream_routes):
             log.warning("stream routes are configured, but nothing listens for them: see --stream-listen")
+        if snapshot.ssls.all and not (self._settings.tls or self.gateway.snapshot.ssls.all):
+            log.warning("certificates are configured, but nothing listens for TLS: see --tls-listen")
         self.gateway.snapshot = snapshot
         self._runtime.sync(snapshot)
         if self._lets_in:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
+from shared.networks import parse_networks
+
 HOUR = 3600.0
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB)")
@@ -40,6 +42,10 @@ class Tuning:
     # A bound on what one connection may hold on to, and on uneven spread over workers.
     keepalive_requests: int = 10_000
     control_hosts: tuple[str, ...] = ()
+    # Proxies in front of the gateway, and what they say. Nobody is trusted unless he is named.
+    trusted_addresses: tuple[str, ...] = ()
+    real_ip_header: str = "X-Forwarded-For"
+    proxy_protocol: bool = False
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:
@@ -79,6 +85,24 @@ def size(low: int) -> Callable[[str], int]:
     return read
 
 
+def one_of(*names: str) -> Callable[[str], str]:
+    """A name in any case; the result is as it is written here."""
+    known = {name.lower(): name for name in names}
+
+    def read(text: str) -> str:
+        if text.lower() not in known:
+            raise ValueError(f"expected {' or '.join(names)}, got {text!r}")
+        return known[text.lower()]
+
+    return read
+
+
+def flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
 def _hosts(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
     for name in names:
@@ -102,6 +126,9 @@ READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "keepalive_timeout": seconds(1, HOUR),
         "keepalive_requests": count(1, 1_000_000_000),
         "control_hosts": _hosts,
+        "trusted_addresses": lambda text: tuple(map(str, parse_networks(text))),
+        "real_ip_header": one_of("X-Forwarded-For", "X-Real-IP"),
+        "proxy_protocol": flag,
     }
 )
 

@@ -48,6 +48,10 @@ StreamListen = Annotated[
     list[str] | None,
     typer.Option(metavar="[tls://]HOST:PORT", help="Gateway for TCP, repeatable, default none  [env: WASPGATE_STREAM_LISTEN]"),
 ]
+TlsListen = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Gateway for TLS, default none  [env: WASPGATE_TLS_LISTEN]"),
+]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes, default 1  [env: WASPGATE_WORKERS]")]
 Prometheus = Annotated[
     str | None,
@@ -108,6 +112,7 @@ def up(
     store: Store = None,
     admin: Admin = None,
     listen: Listen = None,
+    tls_listen: TlsListen = None,
     stream_listen: StreamListen = None,
     workers: Workers = None,
     prometheus: Prometheus = None,
@@ -124,6 +129,7 @@ def up(
     options |= {"stream_listen": stream_listen, "prometheus": prometheus, "control": control, "status": status}
     options |= {"trace_key": trace_key}
     options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
+    options |= {"tls_listen": tls_listen}
     raise typer.Exit(both.run(load_settings(options, config)))
 
 
@@ -149,6 +155,7 @@ def control_plane(
 def data_plane(
     store: Store = None,
     listen: Listen = None,
+    tls_listen: TlsListen = None,
     stream_listen: StreamListen = None,
     workers: Workers = None,
     prometheus: Prometheus = None,
@@ -158,7 +165,8 @@ def data_plane(
     config: Config = None,
 ) -> None:
     """Run the workers that proxy requests."""
-    options: Options = {"store": store, "listen": listen, "workers": workers, "stream_listen": stream_listen}
+    options: Options = {"tls_listen": tls_listen}
+    options |= {"store": store, "listen": listen, "workers": workers, "stream_listen": stream_listen}
     options |= {"prometheus": prometheus, "control": control, "status": status, "trace_key": trace_key}
     both.become_data_plane(load_settings(options, config))
 

@@ -24,7 +24,7 @@ from shared.store.url import open_store
 from shared.tuning import NAMES, READERS
 
 PREFIX = "WASPGATE_"
-MAY_BE_EMPTY = ("prometheus", "control", "status")
+MAY_BE_EMPTY = ("prometheus", "control", "status", "tls_listen")
 # What is not for the data plane.
 OF_THE_CONTROL_PLANE = ("admin", "admin_key", "allow_private_module_sources", "registry_config")
 
@@ -119,6 +119,7 @@ class Settings(BaseModel):
     admin: AddressSetting = Address("127.0.0.1", 9180)
     listen: AddressSetting = Address("127.0.0.1", 9080)
     stream_listen: StreamAddresses = ()
+    tls_listen: PageSetting = None
     # One, because a worker has its own plugin contexts and counters: several are a choice, not a surprise.
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     prometheus: PageSetting = Address("127.0.0.1", 9091)

@@ -9,9 +9,10 @@ Source: RFC 7239 section 5.2 and 6 (what an element may look like); nginx's real
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address
 
-Network = IPv4Network | IPv6Network
+from shared.networks import Network
+
 # As many elements of a list are looked at; proxies in a row are fewer.
 MOST_HOPS = 32
 
@@ -75,15 +76,3 @@ def parse_element(text: bytes) -> tuple[str, int] | None:
         return str(ip_address(host)), int(port or 0)
     except ValueError:
         return None
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks with commas between them; raises ValueError."""
-    return tuple(_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _network(text: str) -> Network:
-    try:
-        return ip_network(text, strict=False)
-    except ValueError as error:
-        raise ValueError(f"expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8, got {text!r}") from error

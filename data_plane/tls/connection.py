@@ -81,6 +81,11 @@ class TlsConnection(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"<TlsConnection {self._session!r} {self._protocol!r}>"
 
+    @property
+    def has_begun(self) -> bool:
+        """The client has said for whom it comes."""
+        return self._state == HANDSHAKE
+
     # The socket's protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -29,7 +30,9 @@ log = structlog.get_logger("tls")
 
 # Enough to see what goes wrong with whom.
 LINES_PER_SECOND = 10
-HTTP_1 = "http/1.1"
+# What a worker that goes away leaves to handshakes that have begun: a few round trips.
+DRAIN_SECONDS = 1.0
+H2, HTTP_1 = "h2", "http/1.1"
 
 # What speaks a protocol of ALPN on a connection that was accepted for a gateway: an asyncio.Protocol by its methods.
 Speaker = Callable[[Gateway], object]
@@ -45,6 +48,7 @@ class TlsGateway:
         self._contexts = Contexts(tuple(speakers))
         self._known = KnownPeers()
         self._handshaking: dict[TlsConnection, None] = {}
+        self._ended = asyncio.Event()
         self._rate = LogRate(LINES_PER_SECOND, self.loop, lambda lines: log.warning("more failed handshakes", handshakes=lines))
         reply = reply_for("plain_http")
         self.plain_reply = b"%b%b%b\r\n%b" % (reply.head, length_line(len(reply.body)), CLOSE_LINE, reply.body)
@@ -70,6 +74,8 @@ class TlsGateway:
     def leave(self, connection: TlsConnection) -> None:
         """It is open or gone; one that is refused still has a file."""
         self._handshaking.pop(connection, None)
+        if not self._handshaking:
+            self._ended.set()
 
     def find(self, name: bytes) -> tuple[Ssl, ssl.SSLContext] | None:
         """Raises ssl.SSLError or OSError when there is a certificate that OpenSSL does not take."""
@@ -89,11 +95,24 @@ class TlsGateway:
             peer = connection.get_extra_info("peername") or ("", 0)
             log.info("TLS handshake failed", client=peer[0], reason=reason)
 
+    async def drain(self) -> None:
+        """Nobody comes any more; who has begun gets in if he is quick."""
+        for connection in tuple(self._handshaking):
+            if not connection.has_begun:
+                connection.abort()
+        if self._handshaking:
+            self._ended.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._ended.wait()
+        self.close()
+
     def close(self) -> None:
-        """Those that are still on their way in come too late."""
         for connection in tuple(self._handshaking):
             connection.abort()
 
 
-async def serve_tls(gateway: TlsGateway, listener: socket.socket) -> asyncio.Server:
-    return await gateway.loop.create_server(lambda: TlsConnection(gateway), sock=listener, backlog=BACKLOG)
+async def serve_tls(
+    gateway: TlsGateway, listener: socket.socket, connection: Callable[[TlsGateway], asyncio.Protocol] = TlsConnection
+) -> asyncio.Server:
+    return await gateway.loop.create_server(lambda: connection(gateway), sock=listener, backlog=BACKLOG)

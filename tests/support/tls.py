@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,9 +23,14 @@ from cryptography.x509.oid import NameOID
 from data_plane.config.snapshot import Route, Snapshot, SslTable
 from data_plane.config.ssls import Ssls
 from data_plane.config.tables import Tables
+from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import Gateway, listening_socket
+from data_plane.http.proxied import ProxiedConnection, proxied
+from data_plane.http.trust import Trust
 from data_plane.tls.client import TlsClientConnection
+from data_plane.tls.connection import TlsConnection
 from data_plane.tls.listener import HTTP_1, Speaker, TlsGateway, serve_tls
+from shared.networks import parse_networks
 from shared.schema.common import Spec
 from shared.schema.resources import validate
 from shared.schema.ssl import SslSpec
@@ -138,13 +143,22 @@ class LiveTlsGateway(LiveGateway):
     """Also listens for TLS, at `tls_port`."""
 
     speakers: Mapping[str, Speaker] = {HTTP_1: TlsClientConnection}
+    # Connections begin with a header of the PROXY protocol; all of this machine is trusted.
+    proxied = False
 
     async def start(self) -> None:
+        clear, encrypted = self._connection, TlsConnection
+        if self.proxied:
+            self._connection = lambda gateway: ProxiedConnection(gateway, lambda: clear(gateway))
         await super().start()
         self.tls = TlsGateway(self.gateway, self.speakers)
         listener = listening_socket(HOST, 0)
         self.tls_port = listener.getsockname()[1]
-        self._tls_server = await serve_tls(self.tls, listener)
+        if self.proxied:
+            self.gateway.trust = Trust(parse_networks("127.0.0.0/8"))
+            self._tls_server = await serve_tls(self.tls, listener, proxied(self.gateway, encrypted))
+        else:
+            self._tls_server = await serve_tls(self.tls, listener)
 
     async def stop(self) -> None:
         self._tls_server.close()
@@ -165,9 +179,12 @@ class LiveTlsGateway(LiveGateway):
 
 
 @contextmanager
-def live_tls_gateway(loop_name: str = "uvloop", speakers: Mapping[str, Speaker] | None = None) -> Iterator[LiveTlsGateway]:
+def live_tls_gateway(
+    loop_name: str = "uvloop", speakers: Mapping[str, Speaker] | None = None, *, proxied: bool = False
+) -> Iterator[LiveTlsGateway]:
     loop: asyncio.AbstractEventLoop = LOOPS[loop_name]()
-    live = LiveTlsGateway(loop)
+    live = LiveTlsGateway(loop, cast(Callable[[Gateway], asyncio.Protocol], ClientConnection))
+    live.proxied = proxied
     if speakers is not None:
         live.speakers = speakers
     with running(loop, live):

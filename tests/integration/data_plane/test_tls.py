@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from data_plane.http.limits import LINGER_IDLE_SECONDS
-from data_plane.http.trust import Trust, parse_networks
+from data_plane.http.trust import Trust
 from data_plane.tls import connection as tls_connection
 from data_plane.tls.client import TlsClientConnection
 from data_plane.tls.listener import HTTP_1
+from shared.networks import parse_networks
 from tests.support.gateway import LOOPS, ScriptedUpstream, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, Response, client
 from tests.support.tls import Authority, LiveTlsGateway, Pair, live_tls_gateway, ssl_document, tls_client
