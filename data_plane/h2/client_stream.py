@@ -34,6 +34,8 @@ class ClientStream(Outflow):
         "_connection",
         "_held",
         "_looks",
+        "_mark",
+        "_most",
         "_paused",
         "_received",
         "_responding",
@@ -63,6 +65,10 @@ class ClientStream(Outflow):
         self._held: object = None
         self._looks = 0
         self._received = 0
+        # As of now: what is let in may end.
+        self._most = limits.BODY_BYTES
+        # How much of a body was here at the first of some looks, and how many these are.
+        self._mark = (0, 0)
         # Body bytes that the stream's window has not been given back yet.
         self._unread = 0
         self._paused = False
@@ -79,7 +85,7 @@ class ClientStream(Outflow):
         self._received += len(data)
         self._unread += size
         length = self.length
-        if self._received > limits.BODY_BYTES:
+        if self._received > self._most:
             self.fail("body_too_large")
             return
         if length >= 0 and (self._received > length or (eos and self._received < length)):
@@ -134,6 +140,15 @@ class ClientStream(Outflow):
     def awaits_body(self) -> bool:
         """The client is due: nothing has been answered, and nobody here asked it to wait."""
         return self.exchange is not None and not (self.request_done or self._paused or self._responding)
+
+    def drips(self) -> bool:
+        """Of a body of known length too little has come for too long."""
+        received, looks = self._mark
+        if looks < limits.BODY_LOOKS:
+            self._mark = (received, looks + 1)
+            return False
+        self._mark = (self._received, 1)
+        return self.length > 0 and self._received - received < limits.BODY_BYTES_BETWEEN_LOOKS * looks
 
     @property
     def is_talking(self) -> bool:

@@ -126,8 +126,8 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             length = request.fields.length
             if done and length > 0:
                 raise MalformedError
-            if length > limits.BODY_BYTES:
-                raise HeadError("body_too_large")
+            if length and length > limits.BODY_BYTES:
+                raise HeadError(limits.BODY_REFUSAL)
         except MalformedError:
             self._gateway.counters.requests += 1
             self.malformed(stream)
@@ -273,7 +273,7 @@ class H2ClientConnection(H2Protocol[ClientStream]):
                 continue
             elif stream.is_talking and now - stream.touched > STREAM_IDLE_SECONDS:
                 self._give_up(stream)
-            elif stream.awaits_body and now - stream.touched > limits.BODY_IDLE_SECONDS:
+            elif stream.awaits_body and (stream.drips() or now - stream.touched > limits.BODY_IDLE_SECONDS):
                 stream.fail("request_timeout")
 
     def _give_up(self, stream: ClientStream) -> None:

@@ -9,7 +9,7 @@ from hyperframe.frame import RstStreamFrame, WindowUpdateFrame
 
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, ResponseHead
 from data_plane.h2.limits import GOAWAY_SECONDS, STREAM_IDLE_SECONDS
-from data_plane.http.limits import BODY_IDLE_SECONDS, HEAD_SECONDS, HELD_SECONDS, KEEPALIVE_SECONDS, SEND_SECONDS
+from data_plane.http.limits import BODY_IDLE_SECONDS, BODY_LOOKS, HEAD_SECONDS, HELD_SECONDS, KEEPALIVE_SECONDS, SEND_SECONDS
 from tests.support.h2_client import GRPC, Fields, H2Wire, request
 
 FORWARDED = "X-Forwarded-For: 10.0.0.1|X-Real-IP: 10.0.0.1|X-Forwarded-Proto: http|X-Forwarded-Port: 80|X-Forwarded-Host: t|"
@@ -329,6 +329,19 @@ class TestEnds:
         wire.pass_time(1)
         wire.connection.sweep(*SWEEPS)
         assert wire.take()[1].startswith("1: 408 ")
+
+    @pytest.mark.parametrize(("declared", "ends"), [(b"9999", True), (None, False)], ids=["known length", "a stream"])
+    def test_a_body_that_drips(self, wire: H2Wire, declared: bytes | None, ends: bool) -> None:
+        stream = wire.send(request(b"POST", b"/", *([(b"content-length", declared)] if declared else [])), b"a", eos=False)
+        asked(wire, stream)
+        told: list[str] = []
+        for _ in range(BODY_LOOKS + 1):
+            wire.client.send_data(stream, b"x")
+            wire.flush()
+            wire.pass_time(5)
+            wire.connection.sweep(*SWEEPS)
+            told += wire.take()
+        assert any(line.startswith("1: 408 ") for line in told) is ends
 
     def test_a_window_that_stays_shut(self) -> None:
         wire = H2Wire("a", window=10)
