@@ -6,11 +6,16 @@ The law: an outcome counts for one counter and its limit, or for nothing; a limi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from data_plane.balance.health import TCP_FAILURE, TIMEOUT
 from data_plane.health.machine import Counter
+from data_plane.upstream_tls.client_tls import ClientTls
 from shared.schema.checks import ActiveSpec, ChecksSpec, PassiveSpec
+
+if TYPE_CHECKING:
+    from data_plane.config.snapshot import Node
+    from shared.schema.upstream import UpstreamSpec
 
 # A probe of type tcp has connected.
 CONNECTED: Final = 3
@@ -63,12 +68,38 @@ class Probing:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """As whom a probe asks. `host` is empty where it is the node's own; `tls` is for probes over it."""
+
+    host: str
+    tls: ClientTls
+
+    def host_of(self, node: Node) -> str:
+        return self.host or node.authority.decode()
+
+
+@dataclass(frozen=True, slots=True)
 class Checks:
     """`passive` None: the requests themselves are not looked at."""
 
     probing: Probing
     active: Rules
     passive: Rules | None
+
+
+def asking_of(spec: UpstreamSpec) -> Asking:
+    """As in APISIX an upstream's own Host goes before the host of the check, and so does that of its nodes where it is sent."""
+    active = None if spec.checks is None else spec.checks.active
+    host = spec.upstream_host if spec.pass_host == "rewrite" else None
+    if host is None and active is not None and spec.pass_host != "node":
+        host = active.host
+    shown = spec.tls
+    tls = ClientTls(
+        verify=active is None or active.https_verify_certificate,
+        certificate=(shown.client_cert or "") if shown else "",
+        private_key=(shown.client_key or "") if shown else "",
+    )
+    return Asking(host or "", tls)
 
 
 def compile_checks(spec: ChecksSpec) -> Checks:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from data_plane.balance.health import TCP_FAILURE, TIMEOUT
 from data_plane.health.checks import CONNECTED, NO_HTTP, Probing
 from data_plane.upstream_tls.client_tls import host_of
+from data_plane.upstream_tls.failures import reason_of
 
 # A status line is short; what comes without an end is no HTTP.
 _LINE_BYTES = 4096
@@ -45,11 +46,12 @@ async def probe(probing: Probing, address: str, port: int, host: str, context: C
             return _read(await reader.readline())
     except TimeoutError:
         return Finding(TIMEOUT)
+    # Before ValueError: a certificate that is not accepted is both.
+    except OSError as error:
+        return Finding(TCP_FAILURE, reason_of(error))
     except ValueError:
         # A line without an end; or a name that cannot even be asked for.
         return Finding(NO_HTTP if writer is not None else TCP_FAILURE, "neither a status line nor a name")
-    except OSError as error:
-        return Finding(TCP_FAILURE, str(error))
     finally:
         if writer is not None:
             writer.transport.abort()

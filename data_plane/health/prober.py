@@ -30,7 +30,7 @@ class Prober:
     """`check` probes one node; the tasks live until `stop`."""
 
     def __init__(self, watched: WatchedNodes, check: Check, gate: asyncio.Semaphore) -> None:
-        self._watched = watched
+        self.watched = watched
         self._check = check
         self._gate = gate
         self._tasks = [asyncio.create_task(self._run(healthy), name=f"probes of {watched!r}") for healthy in (True, False)]
@@ -49,19 +49,19 @@ class Prober:
             await self._round(healthy)
 
     def _interval(self, healthy: bool) -> float:
-        probing = self._watched.checks.probing
+        probing = self.watched.checks.probing
         return probing.healthy_interval if healthy else probing.unhealthy_interval
 
     async def _round(self, healthy: bool) -> None:
-        nodes = self._watched.nodes(healthy=healthy)
+        nodes = self.watched.nodes(healthy=healthy)
         if not nodes:
             return
-        own_gate = asyncio.Semaphore(self._watched.checks.probing.concurrency)
+        own_gate = asyncio.Semaphore(self.watched.checks.probing.concurrency)
         async with asyncio.TaskGroup() as group:
             for node in nodes:
                 group.create_task(self._one(node, own_gate))
 
     async def _one(self, node: Node, own_gate: asyncio.Semaphore) -> None:
         async with own_gate, self._gate:
-            finding = await self._check(self._watched, node)
-        self._watched.probed(node, finding)
+            finding = await self._check(self.watched, node)
+        self.watched.probed(node, finding)

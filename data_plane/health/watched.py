@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from data_plane.health.checks import Checks, Rules
+from data_plane.health.checks import Asking, Checks, Rules
 from data_plane.health.machine import Counter, Health, Target
 from data_plane.health.probe import Finding
 from data_plane.health.rows import Place, Rows, decode, encode, key_of
@@ -62,22 +62,24 @@ class Verdicts:
 class WatchedNodes:
     """The NodeHealth of an upstream, over all of its versions. Its nodes are those that its newest balancer asked about."""
 
-    __slots__ = ("_changed", "_down", "_keys", "_verdicts", "checks", "name")
+    __slots__ = ("_changed", "_down", "_keys", "_new", "_verdicts", "asking", "checks", "name")
 
-    def __init__(self, name: str, checks: Checks, verdicts: Verdicts) -> None:
+    def __init__(self, name: str, checks: Checks, asking: Asking, verdicts: Verdicts) -> None:
         self.name = name
         self._verdicts = verdicts
         self._changed: Callable[[], None] | None = None
+        self._new = False
         self._keys: Mapping[Node, bytes] = {}
         self._down: frozenset[Node] = frozenset()
         self.checks = checks
+        self.asking = asking
 
     def __repr__(self) -> str:
         return f"<WatchedNodes {self.name} nodes={len(self._keys)} down={len(self._down)}>"
 
-    def update(self, checks: Checks) -> None:
+    def update(self, checks: Checks, asking: Asking) -> None:
         """A new version of the upstream has other checks."""
-        self.checks = checks
+        self.checks, self.asking = checks, asking
         self._keys = self._keys_of(tuple(self._keys))
 
     # What the balancer asks.
@@ -96,6 +98,7 @@ class WatchedNodes:
 
     def watch(self, changed: Callable[[], None]) -> None:
         self._changed = changed
+        self._new = True
 
     def report(self, node: Node, outcome: int) -> None:
         rules = self.checks.passive
@@ -115,9 +118,20 @@ class WatchedNodes:
         """Those that must be there, as they begin."""
         return dict.fromkeys(self._keys.values(), encode(_HEALTHY, self.checks.probing.type))
 
+    @property
+    def keys(self) -> object:
+        """Another object when other rows must be there."""
+        return self._keys
+
     def look(self) -> None:
         """The copy of the rows may have changed."""
         if self._changed is not None and self._find_down(self._keys) != self._down:
+            self._changed()
+
+    def look_once(self) -> None:
+        """A balancer that was made in a thread may have missed what changed meanwhile."""
+        if self._new and self._changed is not None:
+            self._new = False
             self._changed()
 
     def _keys_of(self, nodes: tuple[Node, ...]) -> dict[Node, bytes]:

@@ -6,6 +6,7 @@ The law: the line names what an operator can change, and so many a second are wr
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from typing import TYPE_CHECKING
 
@@ -46,4 +47,4 @@ def reason_of(error: OSError) -> str:
         return f"the certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
-    return str(error)
+    return os.strerror(error.errno).lower() if error.errno else str(error)

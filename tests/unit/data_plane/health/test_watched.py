@@ -7,13 +7,16 @@ from structlog.testing import capture_logs
 
 from data_plane.balance.health import TCP_FAILURE
 from data_plane.config.snapshot import Node
-from data_plane.health.checks import Checks, compile_checks
+from data_plane.health.checks import Asking, Checks, compile_checks
 from data_plane.health.probe import Finding
 from data_plane.health.rows import LocalRows
 from data_plane.health.watched import Verdicts, WatchedNodes
+from data_plane.upstream_tls.client_tls import ClientTls
 from shared.schema.checks import ChecksSpec
 
 A, B = (Node(host, 80, 1, host.encode()) for host in ("10.0.0.1", "10.0.0.2"))
+
+ASKING = Asking("", ClientTls())
 
 
 def checks(**passive: object) -> Checks:
@@ -25,7 +28,7 @@ class Worker:
 
     def __init__(self, rows: LocalRows, asked: Checks) -> None:
         self.verdicts = Verdicts(rows)
-        self.watched = WatchedNodes("upstream/1", asked, self.verdicts)
+        self.watched = WatchedNodes("upstream/1", asked, ASKING, self.verdicts)
         self.changes = 0
         self.watched.watch(self._changed)
         self._changed()
@@ -104,7 +107,7 @@ def test_what_is_known_stays_when_nodes_come_and_go() -> None:
     other = Node("10.0.0.3", 80, 1, b"10.0.0.3")
     assert set(worker.watched.unhealthy((A, other))) == {A}
     # As does a new version with other intervals.
-    worker.watched.update(checks(healthy={}))
+    worker.watched.update(checks(healthy={}), ASKING)
     assert set(worker.watched.unhealthy((A, B))) == {A}
 
 
