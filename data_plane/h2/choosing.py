@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from data_plane.h2.downstream import H2ClientConnection
 from data_plane.h2.frames import PREFACE
 from data_plane.http import limits
 
@@ -22,11 +21,12 @@ Make = Callable[["Gateway"], object]
 
 
 class ChoosingConnection(asyncio.Protocol):
-    """It is one of the gateway's clients until it has chosen; the connection after it is the one that is counted."""
+    """`http1` and `http2` make what it becomes, which is what is counted. Until then it is one of the gateway's clients."""
 
-    def __init__(self, gateway: Gateway, http1: Make) -> None:
+    def __init__(self, gateway: Gateway, http1: Make, http2: Make) -> None:
         self._gateway = gateway
         self._http1 = http1
+        self._http2 = http2
         self._buffer = b""
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
@@ -50,7 +50,7 @@ class ChoosingConnection(asyncio.Protocol):
         self._buffer += data
         buffer = self._buffer
         if buffer.startswith(PREFACE):
-            self._become(H2ClientConnection)
+            self._become(self._http2)
         elif not PREFACE.startswith(buffer):
             self._become(self._http1)
 

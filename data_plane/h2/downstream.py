@@ -33,7 +33,9 @@ from data_plane.http.head import NO_FIELDS, HeadError, parse_request
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
+    from data_plane.exchange.exchange import Exchange
     from data_plane.http.listener import Gateway
     from shared.proxy_wasm.tls_properties import TlsFacts
 
@@ -119,7 +121,7 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         if self._opened >= limits.CONNECTION_REQUESTS and self._state == OPEN:
             self.drain()
         done = event.stream_ended is not None
-        stream = self.streams[stream_id] = ClientStream(self, stream_id, done, self._loop.time())
+        stream = self.streams[stream_id] = self._stream(stream_id, done)
         try:
             head = request_head(event.headers or (), done)
             request = parse_request(head, self._known, self._forwarded)
@@ -145,10 +147,15 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         stream.length = fields.length
         if not fields.length:
             stream.request_done = True
-        gateway = self._gateway
-        gateway.counters.requests += 1
-        stream.exchange = exchange = open_exchange(gateway, stream, request)
+        self._gateway.counters.requests += 1
+        stream.exchange = exchange = self._open(stream, request)
         exchange.start(b"", stream.request_done)
+
+    def _stream(self, stream_id: int, request_done: bool) -> ClientStream:
+        return ClientStream(self, stream_id, request_done, self._loop.time())
+
+    def _open(self, stream: ClientStream, request: RequestHead) -> Exchange:
+        return open_exchange(self._gateway, stream, request)
 
     def _refuse(self, stream: ClientStream, kind: str) -> None:
         """Answer what cannot become an exchange."""
@@ -216,6 +223,9 @@ class H2ClientConnection(H2Protocol[ClientStream]):
 
     def now(self) -> float:
         return self._loop.time()
+
+    def later(self, call: Callable[[], None]) -> None:
+        self._loop.call_soon(call)
 
     def send_head(self, stream: ClientStream, fields: list[Field], eos: bool) -> None:
         self._machine.send_headers(stream.id, fields, end_stream=eos)

@@ -20,7 +20,7 @@ from data_plane.http.timers import NEVER, Deadline
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Node
-    from data_plane.exchange.sending import Sending
+    from data_plane.exchange.requester import Requester
     from data_plane.h2.pool import H2Pool
     from data_plane.h2.upstream import UpstreamH2Connection
     from shared.proxy_wasm.pairs import Pairs
@@ -39,8 +39,8 @@ IDLE, OPEN, ASKING, DONE = range(4)
 class UpstreamStream:
     """Made for one exchange; it is the pool's waiter, and the listener of the connection that it gets."""
 
-    def __init__(self, pool: H2Pool, node: Node, connect_timeout: float, scheme: bytes, exchange: Sending) -> None:
-        self.exchange: Sending | None = exchange
+    def __init__(self, pool: H2Pool, node: Node, connect_timeout: float, scheme: bytes, exchange: Requester) -> None:
+        self.exchange: Requester | None = exchange
         self.reused = False
         self._pool = pool
         self._conn: UpstreamH2Connection
@@ -71,7 +71,11 @@ class UpstreamStream:
 
     # The exchange's UpstreamPort.
 
-    def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
+    @property
+    def heard(self) -> bool:
+        return self._interim > 0
+
+    def begin(self, exchange: Requester, data: bytes, read_timeout: float) -> None:
         self.exchange = exchange
         self._deadline = Deadline(self._pool.loop, self._expired)
         self._read_timeout = read_timeout or NEVER

@@ -15,7 +15,7 @@ from data_plane.h2.upstream_stream import UpstreamStream
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Node, Timeouts, Upstream
-    from data_plane.exchange.sending import Sending
+    from data_plane.exchange.requester import Requester
     from data_plane.upstream_tls.client_tls import ClientTls
     from data_plane.upstream_tls.contexts import ClientContexts
 
@@ -53,7 +53,7 @@ class H2Upstreams:
         self._owner = owner
         self._pools: dict[ClientTls | None, H2Pool] = {None: H2Pool(loop, None)}
 
-    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Requester) -> None:
         """As a PoolPort's."""
         tls = upstream.tls
         pool = self._pools.get(tls)

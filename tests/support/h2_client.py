@@ -7,7 +7,7 @@ until `pass_time`. The client checks nothing of what it is asked to send.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from h2 import events
@@ -68,7 +68,15 @@ class GatewayStage(Stage):
 class H2Wire:
     """The connection under test, its transport, and the client."""
 
-    def __init__(self, *nodes: str, greets: bool = True, full: bool = False, window: int = 65_535, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *nodes: str,
+        greets: bool = True,
+        full: bool = False,
+        window: int = 65_535,
+        make: Callable[[Gateway], H2ClientConnection] = H2ClientConnection,
+        **options: Any,  # noqa: ANN401 - as the stage's
+    ) -> None:
         self.loop = ManualLoop()
         self.stage = GatewayStage(self.loop, *nodes, **options)
         self.stage.limit = 0 if full else 1
@@ -86,7 +94,7 @@ class H2Wire:
         self.closed = self.aborted = self.half_closed = False
         # The client does not look at what comes; the transport keeps what is written.
         self.deaf = self.stuck = False
-        self.connection = H2ClientConnection(cast(Gateway, self.stage))
+        self.connection = make(cast(Gateway, self.stage))
         self.connection.connection_made(cast(asyncio.BaseTransport, self))
         if greets:
             self.client.local_settings.initial_window_size = window

@@ -15,6 +15,7 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 
 from data_plane.h2.choosing import ChoosingConnection
+from data_plane.h2.downstream import H2ClientConnection
 from data_plane.h2.frames import PREFACE
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import Gateway
@@ -26,7 +27,7 @@ MEBIBYTE = 1 << 20
 
 
 def either(gateway: Gateway) -> ChoosingConnection:
-    return ChoosingConnection(gateway, ClientConnection)
+    return ChoosingConnection(gateway, ClientConnection, H2ClientConnection)
 
 
 @pytest.fixture(scope="module", params=list(LOOPS))
