@@ -13,6 +13,7 @@ from http import HTTPStatus
 from shared.proxy_wasm.outcome import SentReply
 from shared.proxy_wasm.pairs import Pairs
 from shared.proxy_wasm.properties import StreamFacts
+from shared.proxy_wasm.tls_properties import TlsFacts, tls_of
 
 _MS = 1_000_000
 
@@ -52,6 +53,16 @@ def _request_time(message: Message) -> bytes | None:
     return None if duration is None else b"%d.%03d" % divmod(duration // _MS, 1000)
 
 
+def _of_tls(read: Callable[[TlsFacts], str | None]) -> Callable[[Message], bytes | None]:
+    """A variable that is empty without TLS."""
+
+    def find(message: Message) -> bytes | None:
+        tls = tls_of(message.facts)
+        return b"" if tls is None else _text(read(tls) or "")
+
+    return find
+
+
 VARIABLES: dict[str, Callable[[Message], bytes | None]] = {
     "args": Message.query,
     "query_string": Message.query,
@@ -80,6 +91,11 @@ VARIABLES: dict[str, Callable[[Message], bytes | None]] = {
     "body_bytes_sent": lambda message: _text(message.facts.response_bytes),
     "status": lambda message: message.response.get(b":status"),
     "upstream_addr": _upstream,
+    "https": _of_tls(lambda tls: "on"),
+    "ssl_protocol": _of_tls(lambda tls: tls.version),
+    "ssl_server_name": _of_tls(lambda tls: tls.server_name.decode("latin-1")),
+    "ssl_client_s_dn": _of_tls(lambda tls: None if tls.peer is None else tls.peer.subject),
+    "ssl_client_verify": _of_tls(lambda tls: "NONE" if tls.peer is None else "SUCCESS"),
     "uri": Message.path,
     "document_uri": Message.path,
 }

@@ -38,6 +38,14 @@ static i32 grpc_type(const u8 *s, u32 n) {
   return n >= 16 && same(s, (const u8 *)"application/grpc", 16) && (n == 16 || s[16] == '+' || s[16] == ';');
 }
 
+/* The gateway says at the end of a head how the client came; as in Envoy that is the scheme. */
+static i32 came_by_tls(const Map *m) {
+  for (u32 i = m->count; i-- > 0;)
+    if (IS(m->fields[i].name, m->fields[i].name_size, "x-forwarded-proto"))
+      return IS(m->fields[i].value, m->fields[i].value_size, "https");
+  return 0;
+}
+
 /* `METHOD TARGET HTTP/1.1` and fields. Pseudo-headers stand first, in Envoy's order. */
 static i32 parse_request(Context *c, const u8 *head, u32 n, const char *scheme, u32 scheme_size) {
   Map *m = c->maps + REQUEST_HEADERS;
@@ -55,7 +63,9 @@ static i32 parse_request(Context *c, const u8 *head, u32 n, const char *scheme, 
   ADD(m, &c->arena, ":path", target, target_size);
   ADD(m, &c->arena, ":method", method, method_size);
   ADD(m, &c->arena, ":scheme", (const u8 *)scheme, scheme_size);
+  u32 pseudo = m->count;
   if (!parse_fields(m, &c->arena, p + 1, e)) return 0;
+  if (came_by_tls(m)) { m->fields[pseudo - 1].value = (const u8 *)"https"; m->fields[pseudo - 1].value_size = 5; }
   Field *type = FIND(m, "content-type");
   c->is_grpc = type && grpc_type(type->value, type->value_size);
   m->present = 1; m->changed = 0;

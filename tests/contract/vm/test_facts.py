@@ -72,6 +72,15 @@ PROPERTIES: dict[str, bytes] = {
 }
 
 
+def test_the_scheme_is_how_the_client_came(guest: Guest) -> None:
+    """The gateway says it in a field of its own."""
+    for proto, scheme in ((b"https", "OK https"), (b"http", "OK http"), (b"httpsx", "OK http")):
+        stream = open_stream(guest.root("request_headers get 0 :scheme"), Facts())
+        stream.request_headers(GET + b"X-Forwarded-Proto: " + proto + b"\r\nX-Forwarded-Port: 1\r\n", eos=True)
+        stream.finish()
+        assert [line for line in guest.take() if line.startswith("get: ")] == [f"get: {scheme}"]
+
+
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_a_property_has_its_encoding(guest: Guest, name: str) -> None:
     expected = f"OK {printed(PROPERTIES[name])}"
