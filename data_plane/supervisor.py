@@ -100,6 +100,7 @@ class DataPlane:
     def _orders(self, settings: Settings) -> Orders:
         for listen in _wanted(settings):
             try:
+                self._sockets.wake()
                 self._sockets.open(listen.name, listen.address, settings.workers)
             except OSError as error:
                 self._keep_only(self._settings)
@@ -125,7 +126,16 @@ class DataPlane:
 
         tuning = settings.tuning
         shows = observe if listeners.any() else None
-        return Orders(settings.workers, work, shows, tuning.grace, tuning.drain_delay, tuning.stuck_after)
+        return Orders(
+            settings.workers,
+            work,
+            shows,
+            tuning.grace,
+            tuning.drain_delay,
+            tuning.stuck_after,
+            rest=lambda number: self._sockets.rest(number, settings.workers),
+            wake=self._sockets.wake,
+        )
 
     def _place(self, settings: Settings, number: int, pulse: Pulse, replaces: bool) -> Place:
         def mine(listen: Listen) -> list[socket.socket]:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -27,8 +28,14 @@ import uvloop
 from data_plane.callout.service import CalloutService
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
+from data_plane.dns.resolver import Resolver, servers_of
+from data_plane.dns.service import DnsService
+from data_plane.health.service import HealthService
+from data_plane.health.watchers import NodeWatchers
+from data_plane.http.doors import Doors
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
+from data_plane.http.pressure import FileGuard, HeadGuard, MemoryGuard
 from data_plane.http.proxied import proxied
 from data_plane.http.tracing import Tracer, TracingConnection
 from data_plane.http.trust import Trust
@@ -45,6 +52,7 @@ from data_plane.tcp.listener import StreamGateway, serve_streams
 from data_plane.tls.client import TlsClientConnection, TlsH2ClientConnection, TlsTracingConnection
 from data_plane.tls.connection import TlsConnection
 from data_plane.tls.listener import H2, HTTP_1, TlsGateway, serve_tls
+from data_plane.upstream_tls.contexts import ClientContexts
 from shared.log import configure_logging
 from shared.networks import parse_networks
 from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
@@ -99,19 +107,20 @@ async def _run(settings: Settings, place: Place) -> None:
         worker = Worker(loop, settings, place)
         stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
+        stack.push_async_callback(worker.watchers.close)
         following = asyncio.create_task(worker.follow(), name="configuration")
         stopping = asyncio.create_task(stop.wait(), name="signal")
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         await worker.first_snapshot({following, stopping})
-        servers = [] if stopping.done() else await worker.let_in(place)
+        doors = None if stopping.done() else await worker.let_in(place)
         await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
         grace = settings.tuning.grace
         if not following.done():
             log.info("draining", exchanges=worker.gateway.busy(), sessions=worker.streams.busy(), grace=grace)
-        for server in servers:
-            server.close()
+        if doors is not None:
+            doors.close()
         await worker.tls.drain()
         cut = sum(await asyncio.gather(worker.gateway.drain(grace), worker.streams.drain(grace)))
         log.info("stopped", cut=cut, **worker.gateway.counters.statistics(), **worker.streams.counters.statistics())
@@ -162,6 +171,15 @@ def trust_of(tuning: Tuning) -> Trust:
     return Trust(parse_networks(",".join(tuning.trusted_addresses)), tuning.real_ip_header.lower().encode())
 
 
+def watchers_of(gateway: Gateway, tuning: Tuning, state: HostState | None) -> NodeWatchers:
+    """Of the nodes of upstreams; without a state the worker checks for itself."""
+    contexts = gateway.pool.contexts = ClientContexts(tuning.ssl_trusted_certificate or None)
+    rows = None if state is None else state.health
+    health = HealthService(gateway.loop, rows, contexts, checks=not tuning.disable_upstream_healthcheck)
+    dns = DnsService(gateway.loop, Resolver(servers_of(tuning.dns_resolver)), gateway.pool.retire)
+    return NodeWatchers(health, dns)
+
+
 class Worker:
     """The parts, wired."""
 
@@ -182,9 +200,14 @@ class Worker:
         self._runtime.calls = self.callouts
 
         self.gateway.counters.on_upstream_error = UpstreamLog(loop)
-        self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve)
+        self.watchers = watchers_of(self.gateway, settings.tuning, state)
+        self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers)
         self._tracer = None if state is None else _tracer(settings, self._runtime)
         self.tls = TlsGateway(self.gateway, {H2: TlsH2ClientConnection, HTTP_1: self.tls_connection})
+        limit = settings.tuning.memory_limit
+        self._guards: list[FileGuard | HeadGuard | MemoryGuard] = [HeadGuard(self.gateway)]
+        if limit:
+            self._guards.append(MemoryGuard(self.gateway, limit, self._note_memory))
         self._reporter = (
             None if state is None else Reporter(loop, state, self.gateway.counters, self.streams.counters, self._status)
         )
@@ -202,13 +225,20 @@ class Worker:
         await asyncio.wait({known, *ends}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
 
-    async def let_in(self, place: Place) -> list[asyncio.Server]:
-        servers = [await serve(self.gateway, listener, self._accepts(self.connection)) for listener in place.listeners]
-        servers += [await serve_tls(self.tls, listener, self._accepts(TlsConnection)) for listener in place.tls]
-        servers += [await serve_streams(self.streams, opened, sniffs) for opened, sniffs in place.streams]
+    async def let_in(self, place: Place) -> Doors:
+        loop = self.gateway.loop
+        doors = Doors(loop)
+        for listener in place.listeners:
+            doors.add(listener, lambda door: serve(self.gateway, door, self._accepts(self.connection)))
+        for listener in place.tls:
+            doors.add(listener, partial(serve_tls, self.tls, connection=self._accepts(TlsConnection)))
+        for listener, sniffs in place.streams:
+            doors.add(listener, partial(serve_streams, self.streams, peeks=sniffs))
+        await doors.open()
+        self._guards.append(FileGuard(loop, doors))
         self._lets_in = True
         self._pulse.state = State.SERVING if self.gateway.snapshot is NOTHING_YET else State.READY
-        return servers
+        return doors
 
     def _accepts(self, make: Callable[[T], object]) -> Callable[[T], asyncio.Protocol]:
         """What is made of an accepted connection, if need be once it has said whose it is."""
@@ -264,10 +294,17 @@ class Worker:
             log.warning("certificates are configured, but nothing listens for TLS: see --tls-listen")
         self.gateway.snapshot = snapshot
         self._runtime.sync(snapshot)
-        if self._lets_in:
+        self.watchers.settled()
+        if self._lets_in and self._pulse.state == State.SERVING:
             self._pulse.state = State.READY
 
+    def _note_memory(self, short: bool) -> None:
+        if self._pulse.state in (State.READY, State.SHORT):
+            self._pulse.state = State.SHORT if short else State.READY
+
     def close(self) -> None:
+        for guard in self._guards:
+            guard.close()
         if self._reporter is not None:
             self._reporter.close()
         self._runtime.close()

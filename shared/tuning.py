@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +24,8 @@ _SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB)")
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Seconds, counts and bytes. 0 is none for `drain_delay`, `stuck_after`, `memory_limit` and `client_body_min_rate`."""
+    """Seconds, counts and bytes. 0 is none for `drain_delay`, `stuck_after`, `memory_limit`, `client_body_min_rate` and
+    `client_max_body_size`."""
 
     # Kubernetes gives a pod 30 s between SIGTERM and SIGKILL, `waspgate up` gives its planes 40 s.
     grace: float = 30.0
@@ -37,6 +40,8 @@ class Tuning:
     client_body_timeout: float = 60.0
     # Bytes a second of a body of known length, over half a minute. Kestrel asks for 240.
     client_body_min_rate: int = 100
+    # As in APISIX there is none unless it is set. Of what a gateway holds, a body is never more than a few pieces.
+    client_max_body_size: int = 0
     send_timeout: float = 60.0
     keepalive_timeout: float = 75.0
     # A bound on what one connection may hold on to, and on uneven spread over workers.
@@ -46,6 +51,10 @@ class Tuning:
     trusted_addresses: tuple[str, ...] = ()
     real_ip_header: str = "X-Forwarded-For"
     proxy_protocol: bool = False
+    # Of upstreams: who tells their addresses, who vouches for them, and whether they are checked.
+    dns_resolver: tuple[str, ...] = ()
+    ssl_trusted_certificate: str = ""
+    disable_upstream_healthcheck: bool = False
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:
@@ -79,7 +88,7 @@ def size(low: int) -> Callable[[str], int]:
             raise ValueError(f"expected bytes, as 512MiB or 2GiB, got {text!r}")
         size = int(found[1]) * _UNITS[found[2]]
         if 0 < size < low:
-            raise ValueError(f"expected 0 (none) or at least {low >> 20}MiB, got {text!r}")
+            raise ValueError(f"expected 0 (none) or at least {low} bytes, got {text!r}")
         return size
 
     return read
@@ -111,6 +120,34 @@ def _hosts(text: str) -> tuple[str, ...]:
     return names
 
 
+def _dns_servers(text: str) -> tuple[str, ...]:
+    """Each with its port."""
+    return tuple(_dns_server(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _dns_server(text: str) -> str:
+    host, port = text, "53"
+    if text.startswith("[") or text.count(":") == 1:
+        host, _, rest = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+        port = rest or port
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError as error:
+        raise ValueError(f"expected addresses of DNS servers, as 10.0.0.2 or 10.0.0.2:5353 or [fd00::2]:53, got {text!r}") from error
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"expected a port from 1 to 65535, got {text!r}")
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def _authorities(text: str) -> str:
+    if text:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(text)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"expected a file with certificates of authorities (PEM), {text!r}: {error}") from error
+    return text
+
+
 READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
     {
         "grace": seconds(0, HOUR),
@@ -122,6 +159,7 @@ READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "client_header_timeout": seconds(0.1, HOUR),
         "client_body_timeout": seconds(0.1, HOUR),
         "client_body_min_rate": count(0, 1_000_000),
+        "client_max_body_size": size(1),
         "send_timeout": seconds(0.1, HOUR),
         "keepalive_timeout": seconds(1, HOUR),
         "keepalive_requests": count(1, 1_000_000_000),
@@ -129,6 +167,9 @@ READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "trusted_addresses": lambda text: tuple(map(str, parse_networks(text))),
         "real_ip_header": one_of("X-Forwarded-For", "X-Real-IP"),
         "proxy_protocol": flag,
+        "dns_resolver": _dns_servers,
+        "ssl_trusted_certificate": _authorities,
+        "disable_upstream_healthcheck": flag,
     }
 )
 
