@@ -30,6 +30,9 @@ from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
 from data_plane.dns.resolver import Resolver, servers_of
 from data_plane.dns.service import DnsService
+from data_plane.h2.choosing import ChoosingConnection
+from data_plane.h2.downstream import H2ClientConnection
+from data_plane.h2.tracing import TracingH2ClientConnection
 from data_plane.health.service import HealthService
 from data_plane.health.watchers import NodeWatchers
 from data_plane.http.doors import Doors
@@ -49,7 +52,12 @@ from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.sockets import StreamListener
 from data_plane.settings import Settings, shown
 from data_plane.tcp.listener import StreamGateway, serve_streams
-from data_plane.tls.client import TlsClientConnection, TlsH2ClientConnection, TlsTracingConnection
+from data_plane.tls.client import (
+    TlsClientConnection,
+    TlsH2ClientConnection,
+    TlsTracingConnection,
+    TlsTracingH2ClientConnection,
+)
 from data_plane.tls.connection import TlsConnection
 from data_plane.tls.listener import H2, HTTP_1, TlsGateway, serve_tls
 from data_plane.upstream_tls.contexts import ClientContexts
@@ -203,7 +211,7 @@ class Worker:
         self.watchers = watchers_of(self.gateway, settings.tuning, state)
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers)
         self._tracer = None if state is None else _tracer(settings, self._runtime)
-        self.tls = TlsGateway(self.gateway, {H2: TlsH2ClientConnection, HTTP_1: self.tls_connection})
+        self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection})
         limit = settings.tuning.memory_limit
         self._guards: list[FileGuard | HeadGuard | MemoryGuard] = [HeadGuard(self.gateway)]
         if limit:
@@ -246,13 +254,24 @@ class Worker:
             return proxied(self.gateway, make)
         return cast("Callable[[T], asyncio.Protocol]", make)
 
-    def connection(self, gateway: Gateway) -> ClientConnection:
-        """What talks to a client."""
+    def connection(self, gateway: Gateway) -> object:
+        """What talks to a client in the clear."""
+        if self._settings.tuning.h2c:
+            return ChoosingConnection(gateway, self.http1_connection, self.h2_connection)
+        return self.http1_connection(gateway)
+
+    def h2_connection(self, gateway: Gateway) -> H2ClientConnection:
+        return H2ClientConnection(gateway) if self._tracer is None else TracingH2ClientConnection(gateway, self._tracer)
+
+    def http1_connection(self, gateway: Gateway) -> ClientConnection:
         return ClientConnection(gateway) if self._tracer is None else TracingConnection(gateway, self._tracer)
 
     def tls_connection(self, gateway: Gateway) -> TlsClientConnection:
         """What talks to a client over TLS."""
         return TlsClientConnection(gateway) if self._tracer is None else TlsTracingConnection(gateway, self._tracer)
+
+    def tls_h2_connection(self, gateway: Gateway) -> TlsH2ClientConnection:
+        return TlsH2ClientConnection(gateway) if self._tracer is None else TlsTracingH2ClientConnection(gateway, self._tracer)
 
     def _status(self) -> WorkerStatus:
         watcher = self._watcher

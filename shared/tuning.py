@@ -51,6 +51,8 @@ class Tuning:
     trusted_addresses: tuple[str, ...] = ()
     real_ip_header: str = "X-Forwarded-For"
     proxy_protocol: bool = False
+    # Whether a client in the clear may begin with HTTP/2 at once.
+    h2c: bool = False
     # Of upstreams: who tells their addresses, who vouches for them, and whether they are checked.
     dns_resolver: tuple[str, ...] = ()
     ssl_trusted_certificate: str = ""
@@ -167,6 +169,7 @@ READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "trusted_addresses": lambda text: tuple(map(str, parse_networks(text))),
         "real_ip_header": one_of("X-Forwarded-For", "X-Real-IP"),
         "proxy_protocol": flag,
+        "h2c": flag,
         "dns_resolver": _dns_servers,
         "ssl_trusted_certificate": _authorities,
         "disable_upstream_healthcheck": flag,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from data_plane.h2.downstream import H2ClientConnection
+from data_plane.h2.tracing import TracingH2ClientConnection
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.tracing import TracingConnection
 from data_plane.tls.session import TlsSession
@@ -57,3 +58,7 @@ class TlsH2ClientConnection(H2ClientConnection):
             super()._begin(stream, request)
         else:
             self._refuse(stream, kind)
+
+
+class TlsTracingH2ClientConnection(TlsH2ClientConnection, TracingH2ClientConnection):
+    """In a worker that has a trace key."""
