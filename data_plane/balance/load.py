@@ -63,29 +63,32 @@ class Reported(Protocol):
 class Try:
     """One attempt at a node, from the picking of it to the end of its connection's work. Every end but the first is ignored."""
 
-    __slots__ = ("_began", "_clock", "_load", "_node", "_over", "_reported")
+    __slots__ = ("_answered", "_began", "_clock", "_load", "_node", "_over", "_reported")
 
     def __init__(self, node: Node, load: Load, clock: Callable[[], float], reported: Reported | None) -> None:
         self._node = node
         self._load = load
         self._clock = clock
         self._reported = reported
+        self._answered = False
         self._over = False
         self._began = clock()
         load.in_flight += 1
 
     def answered(self, status: int) -> None:
-        """The final response's head is here."""
+        """The final response's head is here; `status` 0: a connection, of which nothing else can be told."""
+        self._answered = True
         now = self._clock()
         self._load.observe(now - self._began, now)
-        if self._reported is not None:
+        if status and self._reported is not None:
             self._reported.report(self._node, status)
 
     def failed(self, kind: str) -> None:
         """`kind` is a key of exchange/replies.py."""
-        if self._over:
-            return
+        is_late = self._over or self._answered
         self.end()
+        if is_late:
+            return
         now = self._clock()
         self._load.observe(max(now - self._began, FAILURE_SECONDS), now)
         outcome = OUTCOMES.get(kind)

@@ -25,12 +25,11 @@ from data_plane.callout.grpc_message import (
     refused,
 )
 from data_plane.callout.http_call import REASONS
-from data_plane.exchange.sending import PICKS
 from shared.proxy_wasm.abi import Status
 from shared.proxy_wasm.failures import VmFailed
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Node, Upstream
+    from data_plane.config.snapshot import Attempt, Node, Upstream
     from data_plane.h2.pool import H2Pool
     from data_plane.h2.upstream import UpstreamH2Connection
     from shared.proxy_wasm.callouts import PendingCall
@@ -70,6 +69,7 @@ class GrpcCall:
         self._attempts = 0
         self._tried: tuple[Node, ...] = ()
         self._node: Node | None = None
+        self._attempt: Attempt | None = None
         # Why there is no connection yet.
         self._problem = "no_nodes"
         self._conn: UpstreamH2Connection | None = None
@@ -131,14 +131,15 @@ class GrpcCall:
             return
         self._node = node
         self._tried += (node,)
+        self._attempt = self._upstream.picker.begin(node)
         self._pool.ask(node, self._upstream.timeouts.connect, self)
 
     def _untried(self) -> Node | None:
-        for _ in range(PICKS):
-            node = self._upstream.picker.pick()
-            if node is None or node not in self._tried:
-                return node
-        return None
+        upstream, tried = self._upstream, self._tried
+        if upstream.retries is not None and len(tried) > upstream.retries:
+            return None
+        picker = upstream.picker
+        return picker.choose(picker.key(b"", None), tried) if tried or not picker.at_once else picker.pick()
 
     def h2_ready(self, conn: UpstreamH2Connection) -> None:
         if self._state != CONNECTING or self._node is None:
@@ -157,6 +158,8 @@ class GrpcCall:
         if self._state != CONNECTING:
             return
         self._problem = kind
+        if self._attempt is not None:
+            self._attempt.failed(kind)
         if kind == "upstream_connect_timeout":
             self._close(UNAVAILABLE, REASONS[kind])
         else:
@@ -166,6 +169,8 @@ class GrpcCall:
 
     def h2_headers(self, fields: Pairs, eos: bool) -> None:
         problem = refused(fields)
+        if self._attempt is not None and problem is None:
+            self._attempt.answered(200)
         if problem is not None:
             self._close(*problem)
         elif eos:
@@ -219,6 +224,8 @@ class GrpcCall:
         if self._state != OPEN:
             return
         self._conn = None
+        if self._attempt is not None:
+            self._attempt.failed(kind)
         if unprocessed and self._unary and self._attempts < ATTEMPTS:
             self._state = CONNECTING
             self._tried = ()
@@ -242,6 +249,8 @@ class GrpcCall:
 
     def _end(self) -> None:
         self._state = DONE
+        if self._attempt is not None:
+            self._attempt.end()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -39,6 +39,7 @@ REASONS = {
     "upstream_bad_response": b"not a valid response",
     "upstream_send_timeout": b"sending timed out",
     "upstream_read_timeout": b"receiving timed out",
+    "upstream_retry_timeout": b"no time left for another node",
     "timeout": b"timed out",
     "too_large": b"the response is larger than the plugin holds",
     "stream_ended": b"the stream has ended",
@@ -118,10 +119,9 @@ class HttpCall(Sending):
     def upstream_lost(self, kind: str) -> None:
         conn = self.conn
         self.conn = None
-        if conn is not None and kind == "upstream_closed" and self._may_repeat(conn):
-            self._repeat()
-        elif self.state != DONE:
-            self._fail(kind)
+        problem = self._recover(conn, kind)
+        if problem and self.state != DONE:
+            self._fail(problem)
 
     # The end.
 

@@ -10,18 +10,15 @@ and `cut` (none if it is the one who left).
 | STARTING   | `start`                         | an idle connection gets the request                   | WAITING    |
 | STARTING   | `start`, no idle connection     | one is opened                                         | CONNECTING |
 | CONNECTING | `upstream_ready`                | it gets the request, as far as it is here             | WAITING    |
-| CONNECTING | `upstream_failed`, refused      | the next node, as nothing was sent                    | CONNECTING |
+| CONNECTING | `upstream_failed`               | another node, as nothing was sent                     | CONNECTING |
 | CONNECTING | `upstream_failed`, no node left | 502, or 504 when it timed out                         | DONE       |
-| WAITING    | `upstream_lost`, safe to repeat | the request goes out on a new connection              | CONNECTING |
+| WAITING    | `upstream_lost`, safe to repeat | a new connection or another node (sending.py)         | CONNECTING |
 | WAITING    | `upstream_lost`                 | 502, or 504 when it timed out                         | DONE       |
 | WAITING    | `upstream_response`             | the head goes to the client, with what body there is  | RESPONDING |
 | RESPONDING | `upstream_body`, the last       | the connection is released, the client gets the end   | DONE       |
 | RESPONDING | `upstream_lost`                 | the client is cut off, so that it sees the loss       | DONE       |
 | any        | `client_gone`                   | the upstream connection is closed                     | DONE       |
 | any        | `client_failed`                 | the reply that says why, or a cut; upstream is closed | DONE       |
-
-It is safe to repeat a request that went out on a connection which had been idle (an upstream may close it at any moment), whose
-method is idempotent, of whose body nothing was sent, and to which not a byte of an answer came back.
 
 A request with plugins is a FilteredExchange (filtered.py), which stands between these events and their consequences.
 """
@@ -155,16 +152,13 @@ class Exchange(Sending):
         """The connection broke, timed out, or spoke nonsense; it is closed already."""
         conn = self.conn
         self.conn = None
-        counters = self.serving.counters
-        if conn is not None and kind == "upstream_closed" and self._may_repeat(conn):
-            counters.upstream_retries += 1
-            self._repeat()
+        problem = self._recover(conn, kind)
+        if not problem:
             return
-        counters.upstream_error(kind, self.route, self.node)
         if self._on_wire:
             self._cut()
         elif self.state != DONE:
-            self._fail(kind)
+            self._fail(problem)
 
     # Towards the client.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mypy_extensions import mypyc_attr
 
-from data_plane.exchange.framing import CHUNKED_LINE, chunk, last_chunk, length_line
+from data_plane.exchange.framing import CHUNKED_LINE, chunk, last_chunk, length_line, with_host
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -44,6 +44,11 @@ class Outgoing:
     def begin(self, head: bytes) -> None:
         """The open head, as it is to be sent."""
         self._head = head
+
+    def address(self, authority: bytes) -> None:
+        """Another Host for the next time that the head is taken."""
+        if self._head is not None:
+            self._head = with_host(self._head, authority)
 
     def add(self, data: bytes, eos: bool) -> None:
         self.eos = eos

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Node, Route, Snapshot, Timeouts, Upstream
-    from data_plane.exchange.sending import Sending
+    from data_plane.exchange.requester import Requester
     from data_plane.observe.counters import Counters
     from data_plane.plugins.interface import PluginRuntime
     from shared.proxy_wasm.tls_properties import TlsFacts
@@ -50,9 +50,14 @@ class TrailingClient(ClientPort, Protocol):
 class UpstreamPort(Protocol):
     """A connection to an upstream, used by one exchange at a time, from `begin` to `release` or `close`."""
 
+    # It has served another exchange.
     reused: bool
 
-    def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
+    @property
+    def heard(self) -> bool:
+        """Whether a byte of an answer to this request has come; asked before the final head, and after the loss."""
+
+    def begin(self, exchange: Requester, data: bytes, read_timeout: float) -> None:
         """Send a request's beginning; from now on the exchange is told what happens.
 
         With a `read_timeout` that is all of the request, and the upstream may not be silent for so many seconds.
@@ -77,7 +82,7 @@ class PoolPort(Protocol):
     def take(self, node: Node, checked: bool) -> UpstreamPort | None:
         """An idle connection; `checked`, for a request that cannot be repeated, asks for one that is surely alive."""
 
-    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Requester) -> None:
         """Open one; the exchange is told `upstream_ready` or `upstream_failed`."""
 
 

@@ -60,6 +60,7 @@ _ROWS: dict[str, tuple[int, str]] = {
     "upstream_bad_response": (502, "invalid response from upstream"),
     "upstream_send_timeout": (504, "upstream send timed out"),
     "upstream_read_timeout": (504, "upstream read timed out"),
+    "upstream_retry_timeout": (502, "no time left to try another upstream node"),
     # What happened in here.
     "overloaded": (503, "too many connections"),
     "memory_short": (503, "short of memory"),

@@ -1,7 +1,17 @@
 """An exchange's half towards the upstream: which node and connection the request takes, and how fast it goes there.
 
-The law: the request is sent at most once to a connection, and again to another one only when exchange.py's rule allows it; the
-client is read no faster than the upstream reads, and the upstream no faster than the client.
+The law: the request is sent at most once to a connection, and again to another one only when that is safe; the client is read
+no faster than the upstream reads, and the upstream no faster than the client.
+
+| what happened                                                 | what follows                                             |
+|---------------------------------------------------------------|----------------------------------------------------------|
+| no connection came about: nothing was sent                    | another node, whatever the request                       |
+| a connection that had been idle ended, not a byte came back   | the same node on a new connection, which is no retry     |
+| the connection ended or timed out, not a byte came back       | another node                                             |
+| an invalid response, any status, anything after a first byte  | the client is told                                       |
+
+The second and third ask for an idempotent method and that nothing of a body was sent. No node is tried twice as long as there
+are others, and none at all once the upstream's `retries` are spent or its `retry_timeout` is over.
 """
 
 from __future__ import annotations
@@ -11,11 +21,13 @@ from typing import TYPE_CHECKING
 from mypy_extensions import mypyc_attr
 
 from data_plane.exchange.framing import with_host
-from data_plane.exchange.messages import RequestHead, ResponseHead
+from data_plane.exchange.messages import RequestHead
 from data_plane.exchange.outgoing import Outgoing
+from data_plane.exchange.requester import Requester
+from data_plane.exchange.watched import Watched
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Node, Route, Upstream
+    from data_plane.config.snapshot import Attempt, Node, Route, Upstream
     from data_plane.exchange.ports import ClientPort, Serving, UpstreamPort
 
 STARTING, CONNECTING, WAITING, RESPONDING, REPLYING, DONE = range(6)
@@ -23,9 +35,9 @@ STATES = ("STARTING", "CONNECTING", "WAITING", "RESPONDING", "REPLYING", "DONE")
 
 # Held for a slow upstream or a paused plugin before the client is no longer read; a transport holds as much again.
 HIGH_WATER_BYTES = 64 * 1024
-# Picks made in search of a node that has not refused yet, so that one heavy node cannot keep the search going.
-PICKS = 16
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+# What another node may do better, as nginx has it by default: not that a response was bad.
+RETRIED = frozenset({"upstream_closed", "upstream_read_timeout", "upstream_send_timeout"})
 
 NO_TIMEOUT = float("inf")
 
@@ -34,13 +46,16 @@ CLIENT_BLOCKED, UPSTREAM_PAUSED, UPSTREAM_BLOCKED, CLIENT_PAUSED = 1, 2, 4, 8
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Sending:
+class Sending(Requester):
     """Base of the exchange, and the home of its state."""
 
+    # `_began` and `_key` are there only where the picker is not `at_once`.
     __slots__ = (
+        "_began",
         "_chunked",
         "_flow",
         "_keep_alive",
+        "_key",
         "_length",
         "_on_wire",
         "_outgoing",
@@ -48,18 +63,12 @@ class Sending:
         "_wire",
         "client",
         "conn",
-        "head",
         "node",
         "request_done",
         "route",
         "serving",
         "state",
     )
-
-    # Whether `upstream_trailers` is told those of a response.
-    keeps_trailers = False
-    # Whether `upstream_switched` may be told.
-    upgrades = False
 
     def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None) -> None:
         self.serving = serving
@@ -90,24 +99,9 @@ class Sending:
         """The request gets nowhere; a row of replies.py says why."""
         raise NotImplementedError
 
-    def upstream_response(self, response: ResponseHead, body: bytes, eos: bool) -> None:
-        raise NotImplementedError
-
-    def upstream_interim(self, response: ResponseHead) -> None:
-        """A response that precedes the final one, other than 100 and 101."""
-
-    def upstream_switched(self, response: ResponseHead, early: bytes) -> None:
-        """A 101, and what came behind it; the connection is not read on."""
-        raise NotImplementedError
-
-    def upstream_body(self, data: bytes, eos: bool) -> None:
-        raise NotImplementedError
-
-    def upstream_trailers(self, lines: bytes) -> None:
-        """The field lines behind a body, told before its end."""
-
-    def upstream_lost(self, kind: str) -> None:
-        raise NotImplementedError
+    def upstream_kept(self, attempt: Attempt) -> None:
+        """Told before `upstream_switched`: this is to end when the tunnel does."""
+        attempt.end()
 
     # Events of the upstream, until it answers.
 
@@ -119,19 +113,12 @@ class Sending:
             conn.release()
 
     def upstream_failed(self, kind: str) -> None:
-        """No connection came about. Nothing was sent, so a node that refuses is passed over whatever the method."""
-        if self.state != CONNECTING or self.route is None:
-            return
-        counters = self.serving.counters
-        counters.upstream_error(kind, self.route, self.node)
-        upstream = self.route.upstream
-        if kind == "upstream_connect_failed" and upstream is not None:
-            node = self._untried_node(upstream)
-            if node is not None:
-                counters.upstream_retries += 1
-                self._connect(node, upstream)
-                return
-        self._fail(kind)
+        """No connection came about."""
+        if self.state == CONNECTING:
+            self.serving.counters.upstream_error(kind, self.route, self.node)
+            problem = self._retry(kind)
+            if problem:
+                self._fail(problem)
 
     def upstream_blocked(self) -> None:
         self._flow |= UPSTREAM_BLOCKED
@@ -155,7 +142,7 @@ class Sending:
             return
         node = upstream.picker.pick()
         if node is None:
-            self._fail("no_nodes")
+            self._send_chosen(head, route, upstream)
             return
         request = self.head
         if upstream.pass_host != "pass" or not request.fields.authority:
@@ -185,19 +172,44 @@ class Sending:
             return with_host(head, node.authority)
         return head
 
+    def _send_chosen(self, head: bytes, route: Route, upstream: Upstream) -> None:
+        """`_send` where the picker looks at the request or hears of attempts."""
+        picker = upstream.picker
+        if picker.at_once:
+            self._fail("no_nodes")
+            return
+        self._began = picker.clock()
+        self._key = picker.key(head, self.client)
+        node = picker.choose(self._key, ())
+        if node is None:
+            self._fail("no_nodes")
+            return
+        fields = self.head.fields
+        if upstream.pass_host != "pass" or not fields.authority:
+            head = self._address(head, upstream, node)
+        if self._outgoing is None:
+            self._wire = head + fields.framing + b"\r\n"
+        else:
+            self._outgoing.begin(head)
+        self._attempt_at(node, upstream, fields.length != 0 or self.head.method not in IDEMPOTENT)
+
+    def _attempt_at(self, node: Node, upstream: Upstream, checked: bool) -> None:
+        self.node = node
+        self._tried += (node,)
+        conn: UpstreamPort | None = self.serving.pool.take(node, checked)
+        if conn is None:
+            self._connect(node, upstream)
+            return
+        attempt = upstream.picker.begin(node)
+        self._use(conn if attempt is None else Watched(self, attempt).over(conn))
+
     def _connect(self, node: Node, upstream: Upstream) -> None:
         self.state = CONNECTING
         self.node = node
-        self._tried += (node,)
         route = self.route
-        self.serving.pool.connect(node, upstream, upstream.timeouts if route is None else route.timeouts, self)
-
-    def _untried_node(self, upstream: Upstream) -> Node | None:
-        for _ in range(PICKS):
-            node = upstream.picker.pick()
-            if node is None or node not in self._tried:
-                return node
-        return None
+        attempt = upstream.picker.begin(node)
+        asking = self if attempt is None else Watched(self, attempt)
+        self.serving.pool.connect(node, upstream, upstream.timeouts if route is None else route.timeouts, asking)
 
     def _use(self, conn: UpstreamPort) -> None:
         """Send the request from its beginning."""
@@ -214,15 +226,50 @@ class Sending:
     def _read_timeout(self) -> float:
         return NO_TIMEOUT if self.route is None else self.route.timeouts.read
 
-    def _may_repeat(self, conn: UpstreamPort) -> bool:
+    def _recover(self, conn: UpstreamPort | None, kind: str) -> str:
+        """After the loss of a connection. Empty when the request is on its way again, else what to fail with."""
         unsent = self._outgoing is None or not self._outgoing.body_sent
-        return self.state == WAITING and conn.reused and unsent and self.head.method in IDEMPOTENT
+        is_safe = self.state == WAITING and unsent and self.head.method in IDEMPOTENT and conn is not None and not conn.heard
+        node, upstream = self.node, None if self.route is None else self.route.upstream
+        had_ended = conn is not None and conn.reused and kind == "upstream_closed"
+        counters = self.serving.counters
+        if is_safe and had_ended and node is not None and upstream is not None:
+            counters.upstream_retries += 1
+            if self._outgoing is not None:
+                self._outgoing.rewind()
+            self._connect(node, upstream)
+            return ""
+        counters.upstream_error(kind, self.route, node)
+        return self._retry(kind) if is_safe and kind in RETRIED else kind
 
-    def _repeat(self) -> None:
+    def _retry(self, kind: str) -> str:
+        """Attempt another node after a failure of this kind. Empty when that is under way, else what to fail with."""
+        upstream = None if self.route is None else self.route.upstream
+        node = self.node
+        if upstream is None or node is None:
+            return kind
+        picker = upstream.picker
+        tried = self._tried or (node,)
+        if upstream.retries is not None and len(tried) > upstream.retries:
+            return kind
+        if upstream.retry_timeout and picker.clock() - self._began >= upstream.retry_timeout:
+            return "upstream_retry_timeout"
+        another = picker.choose(b"" if picker.at_once else self._key, tried)
+        if another is None:
+            # A node that is the only one may be tried again, if somebody asks for retries.
+            if upstream.retries is None or tried.count(node) < len(tried):
+                return kind
+            another = node
+        self._tried = tried
+        self.serving.counters.upstream_retries += 1
+        if upstream.pass_host == "node":
+            self._wire = with_host(self._wire, another.authority)
         if self._outgoing is not None:
             self._outgoing.rewind()
-        if self.node is not None and self.route is not None and self.route.upstream is not None:
-            self._connect(self.node, self.route.upstream)
+            if upstream.pass_host == "node":
+                self._outgoing.address(another.authority)
+        self._attempt_at(another, upstream, True)
+        return ""
 
     def _forward_body(self, data: bytes, eos: bool) -> None:
         outgoing = self._outgoing

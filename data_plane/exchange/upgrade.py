@@ -19,7 +19,7 @@ from data_plane.exchange.ports import ClientPort
 from data_plane.exchange.sending import DONE, RESPONDING, WAITING
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Binding, Route
+    from data_plane.config.snapshot import Attempt, Binding, Route
     from data_plane.exchange.messages import RequestHead, ResponseHead
     from data_plane.exchange.ports import Serving, UpstreamPort
 
@@ -40,9 +40,9 @@ class Upgrading(Exchange):
 
     __slots__ = ()
     _early: bytes | None
+    _attempt: Attempt | None
 
-    @property
-    def upgrades(self) -> bool:  # type: ignore[override]  # asked once, when a 101 arrives
+    def upgrades(self) -> bool:
         return self.state == WAITING and bool(self.head.fields.framing)
 
     def _begin_response(self, head: bytes, status: int, length: int, framing: bytes, data: bytes, eos: bool) -> None:
@@ -59,17 +59,23 @@ class Upgrading(Exchange):
         data = b"%b%b\r\n%b" % (head, UPGRADE_LINES, early)
         cast(TunnelClient, self.client).tunnel(data, conn, self._read_timeout())
 
+    def upstream_kept(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
     def tunnel_ended(self) -> None:
+        if self._attempt is not None:
+            self._attempt.end()
         if self.state != DONE:
             self._end()
 
 
 class UpgradeExchange(Upgrading):
-    __slots__ = ("_early",)
+    __slots__ = ("_attempt", "_early")
 
     def __init__(self, serving: Serving, client: TunnelClient, head: RequestHead, route: Route) -> None:
         super().__init__(serving, client, head, route)
         self._early: bytes | None = None
+        self._attempt: Attempt | None = None
 
     def upstream_switched(self, response: ResponseHead, early: bytes) -> None:
         self.state = RESPONDING
@@ -80,12 +86,13 @@ class UpgradeExchange(Upgrading):
 class FilteredUpgradeExchange(Upgrading, FilteredExchange):
     """Plugins see heads that are all of their messages: what comes behind them is no body."""
 
-    __slots__ = ("_early",)
+    __slots__ = ("_attempt", "_early")
 
     def __init__(
         self, serving: Serving, client: TunnelClient, head: RequestHead, route: Route, bindings: tuple[Binding, ...]
     ) -> None:
         self._early: bytes | None = None
+        self._attempt: Attempt | None = None
         FilteredExchange.__init__(self, serving, client, head, route, bindings)
 
     def find_route(self, head: bytes) -> None:

@@ -22,7 +22,7 @@ from data_plane.upstream_tls.failures import TlsFailureLog
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Node, Timeouts, Upstream
-    from data_plane.exchange.sending import Sending
+    from data_plane.exchange.requester import Requester
     from data_plane.upstream_tls.client_tls import ClientTls
 
 # Idle connections are looked through this often; one may outlive its idle timeout by so much.
@@ -108,7 +108,7 @@ class Pool:
             conn.close()
         return None
 
-    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Requester) -> None:
         if upstream.scheme in SCHEMES:
             self._h2.connect(node, upstream, timeouts, exchange)
             return
@@ -122,7 +122,7 @@ class Pool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, pool: NodePool, seconds: float, exchange: Sending) -> None:
+    async def _connect(self, pool: NodePool, seconds: float, exchange: Requester) -> None:
         failure = None
         try:
             async with asyncio.timeout(seconds):

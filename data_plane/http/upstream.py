@@ -22,7 +22,7 @@ from data_plane.http.timers import NEVER, Deadline
 from data_plane.http.upgrade import accepts_websocket
 
 if TYPE_CHECKING:
-    from data_plane.exchange.sending import Sending
+    from data_plane.exchange.requester import Requester
     from data_plane.http.pool import NodePool
 
 _HEAD_END = b"\r\n\r\n"
@@ -65,7 +65,7 @@ class UpstreamConnection:
         self._deadline = Deadline(loop, self._expired)
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
-        self.exchange: Sending | None = None
+        self.exchange: Requester | None = None
         self.reused = False
         self.requests = 0
         self.idle_since = 0.0
@@ -87,7 +87,11 @@ class UpstreamConnection:
 
     # The exchange's UpstreamPort.
 
-    def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
+    @property
+    def heard(self) -> bool:
+        return bool(self._buffer) or self._interim > 0
+
+    def begin(self, exchange: Requester, data: bytes, read_timeout: float) -> None:
         self.exchange = exchange
         self.requests += 1
         self._state = HEAD
@@ -279,7 +283,7 @@ class UpstreamConnection:
         self._touch()
         exchange.upstream_response(response, data[start:], False)
 
-    def _read_open_ended(self, exchange: Sending, response: ResponseHead, data: bytes, start: int) -> None:
+    def _read_open_ended(self, exchange: Requester, response: ResponseHead, data: bytes, start: int) -> None:
         """Chunks, or a body that ends with the connection: llhttp sees the head here, the chunks in their reader."""
         self._parser.feed_data(data[self._fed : start])
         self._parser = HttpResponseParser(self)
@@ -296,7 +300,7 @@ class UpstreamConnection:
         body, done = self._take_chunks(self._chunks, data[start:])
         exchange.upstream_response(response, body, done)
 
-    def _read_interim(self, exchange: Sending, response: ResponseHead, data: bytes, start: int) -> None:
+    def _read_interim(self, exchange: Requester, response: ResponseHead, data: bytes, start: int) -> None:
         self._interim += 1
         # Nothing may be sent again once an answer has begun.
         self.reused = False
@@ -313,8 +317,8 @@ class UpstreamConnection:
         if len(data) > start and self._state == HEAD:
             self._read_head(data[start:])
 
-    def _read_switch(self, exchange: Sending, response: ResponseHead, data: bytes, start: int) -> None:
-        if not exchange.upgrades or not accepts_websocket(self._parser, data[:start], self._fed):
+    def _read_switch(self, exchange: Requester, response: ResponseHead, data: bytes, start: int) -> None:
+        if not exchange.upgrades() or not accepts_websocket(self._parser, data[:start], self._fed):
             raise HeadError("upstream_bad_response")
         self.pause_reading()
         self._state = REST

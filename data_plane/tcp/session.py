@@ -17,12 +17,11 @@ from shared.proxy_wasm.abi import Direction
 from shared.proxy_wasm.tcp import Peer
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Node, StreamRoute
+    from data_plane.config.snapshot import Attempt as Balanced
+    from data_plane.config.snapshot import Node, StreamRoute, Upstream
 
 # How many bytes of a client wait for a connection to the upstream; as many as a transport's buffer holds.
 HIGH_WATER = 64 * 1024
-# Picks for a node that was not tried yet, before giving up: as for requests.
-PICKS = 16
 
 OPENING, CONNECTING, OPEN, OVER = range(4)
 
@@ -30,6 +29,7 @@ OPENING, CONNECTING, OPEN, OVER = range(4)
 class Session(SessionFacts):
     __slots__ = (
         "_attempt",
+        "_balanced",
         "_blocked",
         "_chain",
         "_closers",
@@ -54,6 +54,8 @@ class Session(SessionFacts):
         self._attempt: Attempt | None = None
         self._state = OPENING
         self._tried: tuple[Node, ...] = ()
+        # What the balancer hears of the attempt.
+        self._balanced: Balanced | None = None
         # By side: reading is paused; its buffer is full; it has ended; its end has been passed on.
         self._paused = [False, False]
         self._blocked = [False, False]
@@ -89,6 +91,8 @@ class Session(SessionFacts):
             upstream.reset()
             return
         self._attempt = None
+        if self._balanced is not None:
+            self._balanced.answered(0)
         self._state = OPEN
         self._upstream = upstream
         self._touch()
@@ -105,7 +109,10 @@ class Session(SessionFacts):
         self._attempt = None
         counters = self._serving.counters
         counters.upstream_errors += 1
-        node = self._untried_node()
+        if self._balanced is not None:
+            self._balanced.failed("upstream_connect_failed")
+        upstream = self._route.upstream
+        node = None if upstream is None else self._next_node(upstream)
         if node is None:
             self.abort()
         else:
@@ -172,7 +179,7 @@ class Session(SessionFacts):
 
     def proceed(self) -> None:
         upstream = self._route.upstream
-        node = None if upstream is None else upstream.picker.pick()
+        node = None if upstream is None else self._next_node(upstream)
         if node is None:
             self.abort()
         elif self._state == OPENING:
@@ -238,15 +245,16 @@ class Session(SessionFacts):
             self._timer.clear()
             self._node = node
             self._tried += (node,)
+            self._balanced = upstream.picker.begin(node)
             self._attempt = self._serving.connect(node, upstream, self)
 
-    def _untried_node(self) -> Node | None:
-        upstream = self._route.upstream
-        for _ in range(PICKS):
-            node = None if upstream is None else upstream.picker.pick()
-            if node is None or node not in self._tried:
-                return node
-        return None
+    def _next_node(self, upstream: Upstream) -> Node | None:
+        """One that was not tried yet, while there are retries left."""
+        tried = self._tried
+        if upstream.retries is not None and len(tried) > upstream.retries:
+            return None
+        picker = upstream.picker
+        return picker.choose(picker.key(b"", self._client), tried) if tried or not picker.at_once else picker.pick()
 
     def _hold(self, data: bytes) -> None:
         if data:
@@ -262,6 +270,8 @@ class Session(SessionFacts):
     def _end(self, is_reset: bool) -> None:
         self._state = OVER
         self._timer.close()
+        if self._balanced is not None:
+            self._balanced.end()
         if self._attempt is not None:
             self._attempt.cancel()
             self._attempt = None

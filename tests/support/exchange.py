@@ -11,7 +11,7 @@ from data_plane.config.snapshot import Binding, Node, Picker, PluginBinding, Rou
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
-from data_plane.exchange.sending import Sending
+from data_plane.exchange.requester import Requester
 from data_plane.observe.counters import Counters
 from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, PluginStream, StreamInfo, Told
 from shared.plugin import Reply
@@ -36,12 +36,14 @@ class Nodes(Picker):
 class Conn:
     """An upstream connection."""
 
+    heard = False
+
     def __init__(self, stage: Stage, name: str, reused: bool) -> None:
         self._stage = stage
         self._name = name
         self.reused = reused
 
-    def begin(self, exchange: Sending, data: bytes, read_timeout: float) -> None:
+    def begin(self, exchange: Requester, data: bytes, read_timeout: float) -> None:
         self._stage.say(f"{self._name}.begin", data, f"timeout {read_timeout:g}" if read_timeout else "")
 
     def send(self, data: bytes) -> None:
@@ -71,7 +73,7 @@ class Pool:
     def take(self, node: Node, checked: bool) -> Conn | None:
         return self.idle.pop(0) if self.idle else None
 
-    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Sending) -> None:
+    def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Requester) -> None:
         self._stage.say(f"connect {node.host}")
 
 

@@ -219,9 +219,11 @@ def test_a_node_that_refuses_is_followed_by_the_others_then_by_502() -> None:
     assert (stage.counters.upstream_errors, stage.counters.upstream_retries) == (3, 2)
 
 
-def test_a_connect_timeout_is_final() -> None:
+def test_a_connect_timeout_leads_to_the_next_node_and_at_last_to_504() -> None:
     stage = Stage("a", "b")
     stage.request()
+    stage.exchange.upstream_failed("upstream_connect_timeout")
+    assert stage.take() == ["connect b"]
     stage.exchange.upstream_failed("upstream_connect_timeout")
     assert stage.take() == [error(504, "Gateway Timeout", "upstream connect timed out")]
 
