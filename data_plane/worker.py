@@ -28,9 +28,13 @@ import uvloop
 from data_plane.callout.service import CalloutService
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
+from data_plane.dns.resolver import Resolver, servers_of
+from data_plane.dns.service import DnsService
 from data_plane.h2.choosing import ChoosingConnection
 from data_plane.h2.downstream import H2ClientConnection
 from data_plane.h2.tracing import TracingH2ClientConnection
+from data_plane.health.service import HealthService
+from data_plane.health.watchers import NodeWatchers
 from data_plane.http.doors import Doors
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import NOTHING_YET, Gateway, serve
@@ -56,6 +60,7 @@ from data_plane.tls.client import (
 )
 from data_plane.tls.connection import TlsConnection
 from data_plane.tls.listener import H2, HTTP_1, TlsGateway, serve_tls
+from data_plane.upstream_tls.contexts import ClientContexts
 from shared.log import configure_logging
 from shared.networks import parse_networks
 from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
@@ -110,6 +115,7 @@ async def _run(settings: Settings, place: Place) -> None:
         worker = Worker(loop, settings, place)
         stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
+        stack.push_async_callback(worker.watchers.close)
         following = asyncio.create_task(worker.follow(), name="configuration")
         stopping = asyncio.create_task(stop.wait(), name="signal")
         gc.collect()
@@ -173,6 +179,15 @@ def trust_of(tuning: Tuning) -> Trust:
     return Trust(parse_networks(",".join(tuning.trusted_addresses)), tuning.real_ip_header.lower().encode())
 
 
+def watchers_of(gateway: Gateway, tuning: Tuning, state: HostState | None) -> NodeWatchers:
+    """Of the nodes of upstreams; without a state the worker checks for itself."""
+    contexts = gateway.pool.contexts = ClientContexts(tuning.ssl_trusted_certificate or None)
+    rows = None if state is None else state.health
+    health = HealthService(gateway.loop, rows, contexts, checks=not tuning.disable_upstream_healthcheck)
+    dns = DnsService(gateway.loop, Resolver(servers_of(tuning.dns_resolver)), gateway.pool.retire)
+    return NodeWatchers(health, dns)
+
+
 class Worker:
     """The parts, wired."""
 
@@ -193,7 +208,8 @@ class Worker:
         self._runtime.calls = self.callouts
 
         self.gateway.counters.on_upstream_error = UpstreamLog(loop)
-        self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve)
+        self.watchers = watchers_of(self.gateway, settings.tuning, state)
+        self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers)
         self._tracer = None if state is None else _tracer(settings, self._runtime)
         self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection})
         limit = settings.tuning.memory_limit
@@ -297,6 +313,7 @@ class Worker:
             log.warning("certificates are configured, but nothing listens for TLS: see --tls-listen")
         self.gateway.snapshot = snapshot
         self._runtime.sync(snapshot)
+        self.watchers.settled()
         if self._lets_in and self._pulse.state == State.SERVING:
             self._pulse.state = State.READY
 

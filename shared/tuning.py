@@ -128,14 +128,11 @@ def _dns_servers(text: str) -> tuple[str, ...]:
 
 
 def _dns_server(text: str) -> str:
-    host, port = text, "53"
-    if text.startswith("[") or text.count(":") == 1:
-        host, _, rest = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-        port = rest or port
+    host, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "53")
     try:
         address = ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError as error:
-        raise ValueError(f"expected addresses of DNS servers, as 10.0.0.2 or 10.0.0.2:5353 or [fd00::2]:53, got {text!r}") from error
+        raise ValueError(f"expected addresses of DNS servers, as 10.0.0.2 or 10.0.0.2:5353, got {text!r}") from error
     if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise ValueError(f"expected a port from 1 to 65535, got {text!r}")
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

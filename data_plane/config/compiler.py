@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from data_plane.balance.health import Watchers
 from data_plane.config.bindings import program_of
 from data_plane.config.global_plugins import GlobalPlugins, bind_global
 from data_plane.config.held import HeldTables
@@ -30,11 +31,13 @@ from shared.store.contract import Batch, Listing
 
 
 class Compiler:
-    def __init__(self) -> None:
+    """`watchers` watch the nodes of upstreams."""
+
+    def __init__(self, watchers: Watchers | None = None) -> None:
         self._tables = Tables()
         self._held = HeldTables(self._tables)
         self._registry = PluginRegistry()
-        self._upstreams = UpstreamTable()
+        self._upstreams = UpstreamTable(watchers)
         self._named = NamedUpstreams(self._tables, self._upstreams)
         self._staged: set[ResourceKey] = set()
         self._global = GlobalPlugins()

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from data_plane.balance.health import Watchers
 from data_plane.config.compiler import Compiler
 from data_plane.config.snapshot import Snapshot, WasmPlugin
 from shared.keys import CONFIG_PREFIX
@@ -48,11 +49,12 @@ class ConfigWatcher:
         store: ConfigSource,
         prepare: Callable[[WasmPlugin], Awaitable[None]],
         on_snapshot: Callable[[Snapshot], None],
+        watchers: Watchers | None = None,
     ) -> None:
         self._store = store
         self._prepare = prepare
         self._on_snapshot = on_snapshot
-        self._compiler = Compiler()
+        self._compiler = Compiler(watchers)
         self._delays = _delays()
         self._is_reachable = True
         self.ready = asyncio.Event()

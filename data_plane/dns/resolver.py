@@ -2,7 +2,7 @@
 
 The law: a name is looked for in /etc/hosts, then asked of the servers of /etc/resolv.conf (or of those that the operator
 gave), by its search list; over UDP, and over TCP where an answer is too long. A name is asked for as A, and as AAAA where there
-is no A; a service as SRV, and for its addresses where it has no SRV record. SRV records of weight 0 have weight 1, as in APISIX.
+is no A; a service as SRV, and for its addresses where it has none. SRV records of weight 0 have weight 1, as in APISIX.
 """
 
 from __future__ import annotations
@@ -121,6 +121,12 @@ class Resolver:
             stub.nameservers = [dns.nameserver.Do53Nameserver(address, port) for address, port in self._servers]
         stub.timeout, stub.lifetime = SERVER_SECONDS, LIFETIME_SECONDS
         return stub
+
+
+def servers_of(texts: Sequence[str]) -> tuple[Server, ...]:
+    """Of `ADDRESS:PORT` with an IPv6 address in brackets."""
+    parts = (text.rpartition(":") for text in texts)
+    return tuple((host.removeprefix("[").removesuffix("]"), int(port)) for host, _, port in parts)
 
 
 def _endpoint(record: object) -> Endpoint:

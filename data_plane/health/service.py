@@ -34,10 +34,17 @@ class HealthService:
     """The `health` of Watchers. Compiling happens in a thread now and then: what it asks here only notes what is wanted."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, rows: Rows | None, contexts: ClientContexts, poll: float = POLL_SECONDS
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rows: Rows | None,
+        contexts: ClientContexts,
+        *,
+        checks: bool = True,
+        poll: float = POLL_SECONDS,
     ) -> None:
         self._loop = loop
         self._contexts = contexts
+        self._checks = checks
         self._poll = poll
         self._rows: Rows = LocalRows() if rows is None else rows
         self._verdicts = Verdicts(self._rows)
@@ -53,7 +60,7 @@ class HealthService:
         return f"<HealthService upstreams={len(self._watched)} probing={len(self._probers)}>"
 
     def health(self, upstream: str, spec: UpstreamSpec) -> WatchedNodes | None:
-        if spec.checks is None:
+        if spec.checks is None or not self._checks:
             self.forget(upstream)
             return None
         checks, asking = compile_checks(spec.checks), asking_of(spec)
