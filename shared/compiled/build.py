@@ -39,8 +39,14 @@ MODULES = (
     "data_plane.http.reading",
     "data_plane.http.timers",
     "data_plane.http.upstream",
+    "data_plane.plugins.stream",
     "shared.proxy_wasm.calls",
+    "shared.proxy_wasm.contexts",
+    "shared.proxy_wasm.outcome",
+    "shared.proxy_wasm.plugin_context",
 )
+# What is C to begin with: Python stands in for it where it is not there.
+NATIVES = ("shared.proxy_wasm.native_entry",)
 # The library that all of them share.
 GROUP = "waspgate"
 # Types are `make types`'s business; here those of packages that are not installed do not matter.
@@ -60,26 +66,33 @@ def ensure_compiled() -> None:
         compile_modules()
 
 
-def compile_modules(modules: Sequence[str] = MODULES, root: Path = ROOT, library: Path = LIBRARY) -> None:
+def compile_modules(
+    modules: Sequence[str] = MODULES,
+    natives: Sequence[str] = NATIVES,
+    root: Path = ROOT,
+    library: Path = LIBRARY,
+) -> None:
     """Compile unconditionally; half a minute for the gateway's own modules. Raises CompileError."""
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.is_file():
         raise CompileError("the headers of this Python are not installed (Debian: python3-dev)")
     with tempfile.TemporaryDirectory(prefix="waspgate-compiled-") as scratch, _compiler(), _folder(root):
         built = Path(scratch) / "built"
-        digest = sources_digest(modules, root)
-        libraries = _compile(modules, built, Path(scratch))
-        manifest = {"digest": digest, "modules": modules, "libraries": libraries}
+        sources = [str(source_of(module, Path())) for module in modules]
+        sources += [str(source_of(module, Path(), ".c")) for module in natives]
+        digest = sources_digest(sources, root)
+        libraries = _compile(modules, natives, built, Path(scratch))
+        manifest = {"digest": digest, "sources": sources, "libraries": libraries}
         (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
         shutil.rmtree(library, ignore_errors=True)
         shutil.copytree(built, library)
 
 
-def _compile(modules: Sequence[str], built: Path, scratch: Path) -> dict[str, str]:
+def _compile(modules: Sequence[str], natives: Sequence[str], built: Path, scratch: Path) -> dict[str, str]:
     """Where each module's library lies in `built`."""
     try:
         from mypyc.build import mypycify
-        from setuptools import Distribution
+        from setuptools import Distribution, Extension
         from setuptools.command.build_ext import build_ext
     except ImportError as error:
         raise CompileError(f"{error.name} is not installed") from error
@@ -89,6 +102,7 @@ def _compile(modules: Sequence[str], built: Path, scratch: Path) -> dict[str, st
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             extensions = mypycify([*options, *paths], target_dir=str(scratch / "c"), opt_level="2", group_name=GROUP)
+            extensions += [Extension(module, [str(source_of(module, Path(), ".c"))]) for module in natives]
             command = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
             command.build_lib, command.build_temp = str(built), str(scratch / "o")
             command.parallel = os.cpu_count()

@@ -23,16 +23,16 @@ MANIFEST = "manifest.json"
 PURE = "WASPGATE_PURE_PYTHON"
 
 
-def source_of(module: str, root: Path = ROOT) -> Path:
-    return root.joinpath(*module.split(".")).with_suffix(".py")
+def source_of(module: str, root: Path = ROOT, suffix: str = ".py") -> Path:
+    return root.joinpath(*module.split(".")).with_suffix(suffix)
 
 
-def sources_digest(modules: Iterable[str], root: Path = ROOT) -> str:
-    """One digest over every module's name and source. Raises OSError."""
+def sources_digest(sources: Iterable[str], root: Path = ROOT) -> str:
+    """One digest over every file's name and content. Raises OSError."""
     digest = hashlib.sha256()
-    for module in sorted(modules):
-        content = source_of(module, root).read_bytes()
-        digest.update(f"{module}\0{len(content)}\0".encode() + content)
+    for source in sorted(sources):
+        content = (root / source).read_bytes()
+        digest.update(f"{source}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
@@ -53,7 +53,7 @@ def compiled_libraries(library: Path = LIBRARY, root: Path = ROOT) -> dict[str, 
     """What a build left in `library`, if it is of these sources; else nothing."""
     try:
         manifest = json.loads((library / MANIFEST).read_bytes())
-        if sources_digest(manifest["modules"], root) != manifest["digest"]:
+        if sources_digest(manifest["sources"], root) != manifest["digest"]:
             return {}
         return {name: library / file for name, file in manifest["libraries"].items()}
     except (OSError, ValueError, LookupError, TypeError):

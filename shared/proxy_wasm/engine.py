@@ -17,7 +17,7 @@ import wasmtime
 from shared.proxy_wasm import link
 from shared.proxy_wasm.abi import AbiVersion
 from shared.proxy_wasm.binary import CorruptModule, parse
-from shared.proxy_wasm.calls import RAW_CALL
+from shared.proxy_wasm.calls import BEST, Way
 from shared.proxy_wasm.capabilities import denied
 from shared.proxy_wasm.code_cache import CodeCache
 from shared.proxy_wasm.core_build import ensure_core
@@ -38,11 +38,11 @@ _COMPILER = f"wasmtime {version('wasmtime')} {platform.machine()}"
 class Engine:
     """One for each process: the compiler, the compiled core and the watchdog.
 
-    `cache_directory` keeps compiled code across processes (CodeCacheError when it cannot). `raw` False takes the public call
-    path.
+    `cache_directory` keeps compiled code across processes (CodeCacheError when it cannot). `way` is how its VMs are
+    called, as fast as this machine can by default.
     """
 
-    def __init__(self, cache_directory: Path | None = None, *, raw: bool = True) -> None:
+    def __init__(self, cache_directory: Path | None = None, *, way: Way = BEST) -> None:
         config = wasmtime.Config()
         config.epoch_interruption = True
         config.max_wasm_stack = MAX_WASM_STACK
@@ -52,7 +52,7 @@ class Engine:
             setattr(config, feature, False)
         # Addresses in the core's memory are kept in Python: it must stay where it is when it grows.
         config.memory_may_move = False
-        self.raw = raw and RAW_CALL is not None
+        self._way = min(way, BEST)
         self._engine = wasmtime.Engine(config)
         self._cache = None if cache_directory is None else CodeCache(cache_directory, _COMPILER)
         self._core = self._module(ensure_core().read_bytes())
@@ -113,7 +113,7 @@ class Engine:
         self.watchdog.start()
         self.rearm()
         instance = Instance(
-            self._engine, self._core, guest, host, memory_bytes, self.watchdog, self.rearm, raw=self.raw, transcript=transcript
+            self._engine, self._core, guest, host, memory_bytes, self.watchdog, self.rearm, way=self._way, transcript=transcript
         )
         self._instances.add(instance)
         return instance

@@ -18,11 +18,11 @@ from wasmtime._instance import InstanceExports
 
 from shared.proxy_wasm import link
 from shared.proxy_wasm.abi import AbiVersion
-from shared.proxy_wasm.calls import CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES, PAGE, Core, public_call
+from shared.proxy_wasm.calls import CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES, PAGE, Core, Way, public_call
 from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.tap import Taps
 from shared.proxy_wasm.trace.transcript import Transcript
-from shared.proxy_wasm.watchdog import Watchdog
+from shared.proxy_wasm.watchdog import ENTRIES, Watchdog
 
 # All tables of a Store hold at most 8 times as many function references, 16 MiB; a large Go program has 30,000 functions.
 MAX_TABLE_ELEMENTS = 1 << 18
@@ -69,7 +69,7 @@ class Instance:
         watchdog: Watchdog,
         rearm: Callable[[], None],
         *,
-        raw: bool,
+        way: Way,
         transcript: Transcript | None = None,
     ) -> None:
         self._watchdog = watchdog
@@ -87,7 +87,7 @@ class Instance:
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             self._store.close()
             raise EngineError(first_line(error)) from None
-        self.core = Core(self._store, self._memory, exports, watchdog, rearm, raw=raw)
+        self.core = Core(self._store, self._memory, exports, watchdog, rearm, way=way)
 
     def excused(self) -> AbstractContextManager[None]:
         """A time that does not count as the guest's."""
@@ -201,11 +201,11 @@ class Instance:
         transcript = self._transcript
         if transcript is not None:
             transcript.enter_callback(name, arguments)
-        watchdog.entries += 1
+        watchdog.words[ENTRIES] += 1
         try:
             public_call(self._store, function, *arguments)
         finally:
-            watchdog.entries += 1
+            watchdog.words[ENTRIES] += 1
         if transcript is not None:
             transcript.leave(None)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from shared.proxy_wasm.abi import Direction, MapType
 from shared.proxy_wasm.contexts import StreamIds
 from shared.proxy_wasm.failures import GuestTrap
@@ -66,6 +68,7 @@ class PluginContext:
         return True
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HttpContext:
     """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome."""
 

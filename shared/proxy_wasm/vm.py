@@ -86,7 +86,8 @@ class PluginVM:
         self._operations.bind(core, core.call("op_address", 0)() & _MASK)
         result = core.call("result_address", 0)() & _MASK
         self._result = core.reader(_RESULT, result)
-        self._out_address = core.word(result + _RESULT_OUT_OFFSET)
+        self._out_pointer = result + _RESULT_OUT_OFFSET
+        self._out_address = core.word(self._out_pointer)
         if self.settings.dialect == "apisix":
             core.call("set_apisix", 0)()
         core.call("setup", 3)(version, self.settings.log_level, self.settings.limits.body_buffer_bytes)
@@ -96,9 +97,9 @@ class PluginVM:
         self.root_queue_ready = core.phase("root_queue_ready", 2, seconds)
         self.root_delete = core.phase("root_delete", 1, seconds)
         self.finish = core.stream_phase("finish", seconds, 1)
-        self.request_headers = core.head_phase("request_headers", seconds, self._out_address)
-        self.response_headers = core.head_phase("response_headers", seconds, self._out_address)
-        self.last_response = core.head_phase("last_response", seconds, self._out_address)
+        self.request_headers = core.head_phase("request_headers", seconds, self._out_pointer)
+        self.response_headers = core.head_phase("response_headers", seconds, self._out_pointer)
+        self.last_response = core.head_phase("last_response", seconds, self._out_pointer)
         self.body = core.stream_phase("body", seconds)
         self.trailers = core.stream_phase("trailers", seconds)
         self.resume_head, self.take_body = core.call("resume_head", 2), core.call("take_body", 2)

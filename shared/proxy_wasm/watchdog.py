@@ -6,11 +6,16 @@ the call that used the time is cut, not one that began while the watchdog made u
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# The words that a call writes, where native code finds them too (native_entry.c): how many entries and exits there were,
+# whether a call was cut, the limit in microseconds.
+ENTRIES, FIRED, LIMIT = range(3)
 
 
 class Watchdog:
@@ -29,14 +34,13 @@ class Watchdog:
     CLOSE_LOOK = 0.001
 
     __slots__ = (
-        "_clock", "_collecting", "_excused", "_interrupt", "_lock", "_stopped", "_thread", "_watched",
-        "entries", "fired", "limit",
+        "_clock", "_collecting", "_excused", "_interrupt", "_lock", "_stopped", "_thread", "_watched", "place", "words",
     )  # fmt: skip
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
-        self.entries = 0
+        self.place = (ctypes.c_int64 * 3)()
+        self.words = memoryview(self.place).cast("B").cast("q")
         self.limit = 0.02
-        self.fired = False
         self._interrupt = interrupt
         self._lock = threading.Lock()
         self._stopped = False
@@ -45,6 +49,23 @@ class Watchdog:
         self._collecting = -1.0
         self._excused = 0.0
         self._thread: threading.Thread | None = None
+
+    @property
+    def entries(self) -> int:
+        return self.words[ENTRIES]
+
+    @property
+    def fired(self) -> bool:
+        return bool(self.words[FIRED])
+
+    @property
+    def limit(self) -> float:
+        """Seconds of CPU time that the call which runs, or the next one, may take."""
+        return self.words[LIMIT] / 1e6
+
+    @limit.setter
+    def limit(self, seconds: float) -> None:
+        self.words[LIMIT] = microseconds(seconds)
 
     def start(self) -> None:
         """Watch the calling thread from now on."""
@@ -106,11 +127,15 @@ class Watchdog:
     def _cut(self, seen: int) -> None:
         """`fired` first, then look again: a call that begins meanwhile waits in `rearmed` and is not cut for another's time."""
         with self._lock:
-            self.fired = True
+            self.words[FIRED] = 1
             if self.entries == seen:
                 self._interrupt()
 
     def rearmed(self, arm: Callable[[], None]) -> None:
         with self._lock:
-            self.fired = False
+            self.words[FIRED] = 0
             arm()
+
+
+def microseconds(seconds: float) -> int:
+    return round(seconds * 1e6)

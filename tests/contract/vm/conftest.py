@@ -1,4 +1,4 @@
-"""Every contract of the VM is tried over both ways of calling into it: the raw one, and the public one in its stead."""
+"""Every contract of the VM is tried over each way of calling into it that there is here."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.proxy_wasm.calls import BEST, Way
 from shared.proxy_wasm.engine import Engine
 from tests.support.guest import Guest, console
 
 
-@pytest.fixture(scope="session", params=[True, False], ids=["raw", "public"])
+@pytest.fixture(scope="session", params=range(BEST + 1), ids=lambda way: Way(way).name.lower())
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    engine = Engine(raw=request.param)
+    engine = Engine(way=Way(request.param))
     yield engine
     engine.close()
 

@@ -34,7 +34,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (root / "small" / f"{name}.py").write_text(text)
     library = tmp_path_factory.mktemp("library") / "lib"
     try:
-        compile_modules(("small.base", "small.heir"), root, library)
+        compile_modules(("small.base", "small.heir"), (), root, library)
     except CompileError as error:
         # A Python without its headers: then there is no library, and what follows runs as plain Python.
         if "headers" not in str(error):
@@ -59,7 +59,7 @@ def test_modules_run_compiled_until_one_is_edited(compiled: tuple[Path, Path]) -
     assert trial(compiled) == [kind, kind, "basebase"]
 
 
-@pytest.mark.parametrize("manifest", [None, "", "{", "{}", '{"modules": ["small.gone"], "digest": ""}', '{"modules": 1}'])
+@pytest.mark.parametrize("manifest", [None, "", "{", "{}", '{"sources": ["gone.py"], "digest": ""}', '{"sources": 1}'])
 def test_a_library_that_is_not_whole_is_left_alone(manifest: str | None, tmp_path: Path) -> None:
     if manifest is not None:
         (tmp_path / "manifest.json").write_text(manifest)
@@ -69,7 +69,7 @@ def test_a_library_that_is_not_whole_is_left_alone(manifest: str | None, tmp_pat
 def test_what_cannot_be_compiled_is_named_and_leaves_no_library(tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text("def answer() -> int:\n    return 'a word'\n")
     with pytest.raises(CompileError, match=r"headers|wrong\.py:2: error: Incompatible return value"):
-        compile_modules(("wrong",), tmp_path, tmp_path / "lib")
+        compile_modules(("wrong",), (), tmp_path, tmp_path / "lib")
     assert not (tmp_path / "lib").exists()
 
 

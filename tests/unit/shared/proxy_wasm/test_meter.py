@@ -11,7 +11,7 @@ from shared.proxy_wasm import meter
 from shared.proxy_wasm.failures import StreamFailed
 from shared.proxy_wasm.meter import SAMPLED, CpuMeter
 from shared.proxy_wasm.vm import PluginVM
-from shared.proxy_wasm.watchdog import Watchdog
+from shared.proxy_wasm.watchdog import ENTRIES, Watchdog
 
 
 class Clock:
@@ -42,7 +42,7 @@ class Vm:
         return root
 
     def _run(self) -> None:
-        self.watchdog.entries += 2
+        self.watchdog.words[ENTRIES] += 2
         self.clock.now += self.takes
 
 
