@@ -6,11 +6,13 @@ The law: every request must have been answered with success, or there is no figu
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.encryption import client_environment
 from tests.bench.errors import BenchError
 from tests.bench.proc import cpu_between, cpu_seconds
 from tests.bench.server import HOST, Server
@@ -51,8 +53,10 @@ def drive(server: Server, seconds: int, work: Work = PLAIN) -> Figures:
 def _wrk(server: Server, seconds: int, work: Work = PLAIN) -> dict[str, Any]:
     headers = [argument for header in HEADERS for argument in ("-H", header)]
     command = [path_of("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", *headers]
-    command += ["-s", str(SCRIPT), f"http://{HOST}:{server.port}/", "--", str(ROUTES), work.resource]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    scheme = "https" if server.tls else "http"
+    command += ["-s", str(SCRIPT), f"{scheme}://{HOST}:{server.port}/", "--", str(ROUTES), work.resource]
+    environment = {**os.environ, **(client_environment(server.log.parent) if server.tls else {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise BenchError(f"wrk failed on {server.name}: {done.stderr.strip() or done.stdout.strip()}")
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

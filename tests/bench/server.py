@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
+from tests.bench.encryption import anybody
 from tests.bench.errors import BenchError
 from tests.bench.tools import ROOT
 
@@ -39,6 +40,7 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    tls: bool = False
 
     @property
     def pid(self) -> int:
@@ -46,7 +48,11 @@ class Server:
 
     def get(self, path: str) -> Answer:
         """One request on a connection of its own. Raises OSError or HTTPException."""
-        connection = HTTPConnection(HOST, self.port, timeout=5)
+        connection = (
+            HTTPSConnection(HOST, self.port, timeout=5, context=anybody())
+            if self.tls
+            else HTTPConnection(HOST, self.port, timeout=5)
+        )
         try:
             return ask(connection, path)
         finally:
@@ -81,7 +87,13 @@ def ask(connection: HTTPConnection, path: str) -> Answer:
 
 @contextmanager
 def running(
-    name: str, port: int, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    name: str,
+    port: int,
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    tls: bool = False,
 ) -> Iterator[Server]:
     """The process, perhaps not answering yet; stopped when the block is left."""
     log = folder / f"{name}.log"
@@ -97,7 +109,7 @@ def running(
             start_new_session=True,
         )
     try:
-        yield Server(name, port, process, log)
+        yield Server(name, port, process, log, tls)
     finally:
         _stop(process)
 

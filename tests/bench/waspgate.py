@@ -19,7 +19,8 @@ from shared.keys import Kind, resource_key
 from shared.store.blobs import put_module
 from shared.store.contract import Put
 from shared.store.url import open_store
-from tests.bench.server import HOST, Server, free_port, running
+from tests.bench.encryption import PAIR
+from tests.bench.server import HOST, Server, free_port, free_ports, running
 from tests.bench.traffic import ROUTES, path, uri
 from tests.bench.works import Work
 
@@ -34,18 +35,20 @@ def proxy(folder: Path, upstream_port: int, *, work: Work, routes: int = ROUTES)
     name = f"waspgate{work.suffix}"
     store = store_url(folder, name)
     fill(store, upstream_port, work=work, routes=routes)
-    with data_plane(folder, store, name) as server:
+    with data_plane(folder, store, name, tls=work.tls) as server:
         server.await_answer(path(routes - 1, work.resource))
         yield server
 
 
 @contextmanager
-def data_plane(folder: Path, store: str, name: str) -> Iterator[Server]:
+def data_plane(folder: Path, store: str, name: str, *, tls: bool = False) -> Iterator[Server]:
     """Just started, perhaps not answering yet."""
-    port = free_port()
-    command = [sys.executable, "-m", "data_plane", "--store", store, "--listen", f"{HOST}:{port}", "--workers", "1"]
+    clear, encrypted = free_ports(2)
+    port = encrypted if tls else clear
+    command = [sys.executable, "-m", "data_plane", "--store", store, "--listen", f"{HOST}:{clear}", "--workers", "1"]
+    command += ["--tls-listen", f"{HOST}:{encrypted}"] if tls else []
     environment = {**os.environ, "WASPGATE_PROMETHEUS": f"{HOST}:0", "WASPGATE_CONTROL": f"{HOST}:0"}
-    with running(name, port, command, folder, environment) as server:
+    with running(name, port, command, folder, environment, tls=tls) as server:
         yield server
 
 
@@ -74,6 +77,9 @@ async def _fill(url: str, upstream_port: int, work: Work, routes: int) -> None:
     async with open_store(url) as store:
         upstream = {"type": "roundrobin", "nodes": {f"{HOST}:{upstream_port}": 1}}
         await store.transaction((), [_put("upstreams", "upstream", upstream)])
+        if work.tls:
+            certificate = {"sni": "*", "cert": PAIR.cert, "key": PAIR.key}
+            await store.transaction((), [_put("ssls", "bench", certificate)])
         if work.plugins:
             sha256 = await put_module(store, work.module())
             names = [f"bench-{number}" for number in range(work.plugins)]

@@ -23,6 +23,7 @@ class Work:
     guest: str = ""
     plugins: int = 0
     resource: str = "item"
+    tls: bool = False
 
     def module(self) -> bytes:
         if self.guest == "headers":
@@ -37,4 +38,5 @@ HEADERS_3 = Work("-plugins-3", ", 3 plugins", "headers", 3)
 HEADERS_10 = Work("-plugins-10", ", 10 plugins", "headers", 10)
 BODY = Work("-body", ", body plugin", "body", 1, "big")
 CALLOUT = Work("-callout", ", callout", "callout", 1)
-WORKS = (PLAIN, HEADERS, HEADERS_3, HEADERS_10, BODY, CALLOUT)
+TLS = Work("-tls", ", TLS", tls=True)
+WORKS = (PLAIN, HEADERS, HEADERS_3, HEADERS_10, BODY, CALLOUT, TLS)
