@@ -21,8 +21,8 @@ EMPTY_LINES = 4
 
 @dataclass
 class Message:
-    """`complete`: its end was seen. Names are in lower case, values without blanks around. For a response, `method` is its
-    status.
+    """`complete`: its end was seen; `raw` is all of it, then. Names are in lower case, values without blanks. A response's
+    `method` is its status.
     """
 
     method: bytes
@@ -31,6 +31,7 @@ class Message:
     fields: Fields
     body: bytes = b""
     complete: bool = False
+    raw: bytes = b""
     trailers: Fields = field(default_factory=list)
 
     def values(self, name: bytes) -> list[bytes]:
@@ -52,6 +53,7 @@ def read_with_h11(data: bytes) -> list[Message]:
                 return messages
             if isinstance(event, h11.Request):
                 message = Message(event.method, event.target, event.http_version, _as_read(event.headers))
+                message.raw = data
                 messages.append(message)
             elif isinstance(event, h11.Data) and message is not None:
                 message.body += bytes(event.data)
@@ -60,7 +62,9 @@ def read_with_h11(data: bytes) -> list[Message]:
                 message.trailers = _as_read(event.headers)
             else:
                 return messages
-        data = server.trailing_data[0]
+        rest = server.trailing_data[0]
+        message.raw = data[: len(data) - len(rest)]
+        data = rest
 
 
 def _as_read(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -108,11 +112,20 @@ _UPGRADE = re.compile(rb"(\r\nUpgrad)e(?=:)", re.IGNORECASE)
 
 
 def read_with_llhttp(data: bytes) -> list[Message]:
-    """llhttp stops behind a head that offers an upgrade. The offer is declined here, by hiding it."""
-    messages = _Llhttp().read(_UPGRADE.sub(rb"\1_", data))
-    for message in messages:
-        message.fields = [(b"upgrade" if name == b"upgrad_" else name, value) for name, value in message.fields]
-        message.body = message.body.replace(b"pgrad_", b"pgrade")
+    """Message by message, where h11 sees their ends: llhttp takes a `Connection: close` among trailers for one of the head, and
+    would stop there. It stops behind a head that offers an upgrade as well: that is declined here, by hiding it.
+    """
+    messages: list[Message] = []
+    for message in read_with_h11(data):
+        seen = _Llhttp().read(_UPGRADE.sub(rb"\1_", message.raw))
+        if len(seen) != 1:
+            break
+        (one,) = seen
+        one.fields = [(b"upgrade" if name == b"upgrad_" else name, value) for name, value in one.fields]
+        one.body = one.body.replace(b"pgrad_", b"pgrade")
+        messages.append(one)
+        if one.complete != message.complete:
+            break
     return messages
 
 
