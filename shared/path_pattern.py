@@ -69,6 +69,17 @@ class PathPattern:
     key: bytes
     literal_bytes: int
 
+    def captures(self, path: bytes) -> dict[bytes, bytes]:
+        """What its parameters stand for in a path that it matches; under `ext` what its `*` does."""
+        if self.shape is None:
+            return {}
+        wanted = self.text.split(b"/")
+        parts = path.split(b"/", len(wanted) - 1)
+        found = {name[1:]: part for name, part in zip(wanted, parts, strict=True) if name.startswith(b":")}
+        if self.shape.tail is not None:
+            found[b"ext"] = parts[-1][len(wanted[-1]) - 1 :]
+        return found
+
 
 def parse_paths(uris: Iterable[str]) -> tuple[PathPattern, ...]:
     """Two spellings of one pattern count once. Raises ValueError with the first reason."""

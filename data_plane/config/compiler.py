@@ -4,6 +4,9 @@ The law: `load` and `apply` take in what the store says; `begin` tells which plu
 `commit` then makes one snapshot of everything taken in. Between two snapshots every object that says the same is the
 same object. A bad resource is a problem of its own and stops nothing else.
 
+All of it is done in small steps, because one change may touch 100,000 routes; nothing of it is seen before the snapshot is
+there. An upstream whose routes need not know of its change is renewed in place in the last step (upstreams.py).
+
 Pure: whoever drives it (watcher.py) does the waiting and the logging.
 """
 
@@ -18,12 +21,13 @@ from data_plane.config.held import HeldTables
 from data_plane.config.named_upstreams import NamedUpstreams
 from data_plane.config.plugins import PluginRegistry
 from data_plane.config.routes import Surroundings, choose_upstream, compile_route, conditions_of
-from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
+from data_plane.config.snapshot import BY_REQUIREMENT, Route, Snapshot, WasmPlugin
 from data_plane.config.ssls import Ssls
 from data_plane.config.stream_routes import StreamRoutes
 from data_plane.config.tables import Tables, store_problems
 from data_plane.config.upstreams import UpstreamTable
 from data_plane.routing.router import RouteEntry, Router
+from data_plane.routing.steps import Steps
 from shared.keys import ResourceKey
 from shared.schema.upstream import UpstreamSpec
 from shared.schema.wasm_plugin import WasmPluginSpec
@@ -43,15 +47,11 @@ class Compiler:
         self._global = GlobalPlugins()
         self._global_problems: dict[ResourceKey, str] = {}
         self._entries: dict[str, RouteEntry[Route]] = {}
-        self._router = Router[Route]()
+        self._router = Router(by_requirement=BY_REQUIREMENT)
+        self._dropped: list[object] = []
         self._routes: dict[str, Route] = {}
         self._ssls = Ssls(self._tables)
         self._streams = StreamRoutes(self._held, self._upstreams, self._find_upstream)
-
-    @property
-    def size(self) -> int:
-        """How many resources there are."""
-        return len(self._tables)
 
     @property
     def problems(self) -> dict[str, str]:
@@ -59,11 +59,11 @@ class Compiler:
         found = {**self._global_problems, **self._held.problems, **self._registry.problems, **self._tables.problems}
         return store_problems(found)
 
-    def load(self, listing: Listing) -> None:
-        self._tables.load(listing)
+    def load(self, listing: Listing) -> Steps[None]:
+        yield from self._tables.load(listing)
 
-    def apply(self, batch: Batch) -> None:
-        self._tables.apply(batch.revision, batch.events)
+    def apply(self, batch: Batch) -> Steps[None]:
+        yield from self._tables.apply(batch.revision, batch.events)
 
     def begin(self) -> tuple[WasmPlugin, ...]:
         """The plugins whose modules must be made ready before `commit`."""
@@ -74,20 +74,24 @@ class Compiler:
                 self._registry.stage(key.id, self._tables.get(WasmPluginSpec, key.kind, key.id))
         return self._registry.candidates()
 
-    def commit(self, unusable: Mapping[str, str]) -> Snapshot:
+    def commit(self, unusable: Mapping[str, str]) -> Steps[Snapshot]:
         """`unusable`: plugin name -> why its module cannot be used, for plugins that `begin` returned."""
         self._registry.settle(unusable)
         touched, self._staged = self._staged, set()
-        affected = self._held.check_all(touched, self._registry.live)
+        silent = self._renewed_upstreams(touched)
+        affected = yield from self._held.check_all(touched, self._registry.live, silent)
         self._registry.release(self._held.runs)
         plugins = self._registry.all()
         self._ssls.recompile(key.id for key in touched if key.kind == "ssls")
         if self._recompile_global(affected, plugins):
-            affected |= {ResourceKey("routes", route_id) for route_id in self._held.routes}
+            for route_id in self._held.routes:
+                affected.add(ResourceKey("routes", route_id))
+                yield
         self._forget_upstreams(touched)
         self._named.update(key.id for key in touched if key.kind == "upstreams")
-        self._recompile_routes((key.id for key in affected if key.kind == "routes"), plugins)
+        yield from self._recompile_routes((key.id for key in affected if key.kind == "routes"), plugins)
         self._streams.recompile((key.id for key in affected if key.kind == "stream_routes"), plugins)
+        self._upstreams.settle()
         return Snapshot(
             self._tables.revision,
             self._router,
@@ -99,7 +103,19 @@ class Compiler:
             self._named.find,
             self._ssls.table,
             global_program=program_of(self._global.bindings),
+            choose=self._router.choose,
         )
+
+    def let_go(self) -> Steps[None]:
+        """After a snapshot is served: what it has no more."""
+        while self._dropped:
+            self._dropped.pop()
+            yield
+
+    def _renewed_upstreams(self, touched: Iterable[ResourceKey]) -> set[ResourceKey]:
+        """Those whose change is not for their routes to know."""
+        found = ((key, self._find_upstream(key.id)) for key in touched if key.kind == "upstreams")
+        return {key for key, spec in found if spec is not None and self._upstreams.renews(f"upstream/{key.id}", spec)}
 
     def _recompile_global(self, affected: set[ResourceKey], plugins: Mapping[str, WasmPlugin]) -> bool:
         """True when every route has to be looked at again."""
@@ -122,10 +138,11 @@ class Compiler:
             elif kind == "stream_routes" and (id not in held.stream_routes or held.stream_routes[id].spec.upstream is None):
                 self._upstreams.forget(f"stream_route/{id}")
 
-    def _recompile_routes(self, route_ids: Iterable[str], plugins: Mapping[str, WasmPlugin]) -> None:
+    def _recompile_routes(self, route_ids: Iterable[str], plugins: Mapping[str, WasmPlugin]) -> Steps[None]:
         removed: list[RouteEntry[Route]] = []
         added: list[RouteEntry[Route]] = []
         for route_id in route_ids:
+            yield
             before, entry = self._entries.get(route_id), self._compile_entry(route_id, plugins)
             if before == entry:
                 continue
@@ -136,12 +153,10 @@ class Compiler:
                 added.append(entry)
                 self._entries[route_id] = entry
         if removed or added:
-            self._router = self._router.changed(removed, added)
+            self._router = yield from self._router.change(removed, added, self._dropped)
             # A new mapping: the old one belongs to a snapshot.
-            routes = dict(self._routes)
-            for entry in removed:
-                del routes[entry.id]
-            self._routes = routes | {entry.id: entry.target for entry in added}
+            self._routes = yield from _replaced(self._routes, removed, added)
+            self._dropped += removed
 
     def _compile_entry(self, route_id: str, plugins: Mapping[str, WasmPlugin]) -> RouteEntry[Route] | None:
         held = self._held.routes.get(route_id)
@@ -162,3 +177,16 @@ class Compiler:
 
     def _find_upstream(self, upstream_id: str) -> UpstreamSpec | None:
         return self._tables.get(UpstreamSpec, "upstreams", upstream_id)
+
+
+def _replaced(
+    routes: dict[str, Route], removed: Iterable[RouteEntry[Route]], added: Iterable[RouteEntry[Route]]
+) -> Steps[dict[str, Route]]:
+    routes = dict(routes)
+    for entry in removed:
+        del routes[entry.id]
+        yield
+    for entry in added:
+        routes[entry.id] = entry.target
+        yield
+    return routes

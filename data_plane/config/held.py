@@ -7,11 +7,12 @@ one may become good when what it names appears).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from data_plane.config.holders import H, Held, enabled_plugins, hold, references_of
 from data_plane.config.references import References
 from data_plane.config.tables import Tables
+from data_plane.routing.steps import Steps
 from shared.keys import ResourceKey
 from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
@@ -35,27 +36,34 @@ class HeldTables:
         self.stream_routes: dict[str, Held[StreamRouteSpec]] = {}
         self.problems: dict[ResourceKey, str] = {}
 
-    def check_all(self, touched: Iterable[ResourceKey], live: Mapping[str, object]) -> set[ResourceKey]:
-        """Chooses anew for what is touched or names a touched plugin; returns all that may compile differently now."""
+    def check_all(
+        self, touched: Iterable[ResourceKey], live: Mapping[str, object], silent: Set[ResourceKey] = frozenset()
+    ) -> Steps[set[ResourceKey]]:
+        """Chooses anew for what is touched or names a touched plugin; returns all that may compile differently now. Who names
+        one of the `silent` is not told of its change."""
         keys = set(touched)
         for key in touched:
             if key.kind == "wasm_plugins":
                 keys |= self._references.naming(key)
         for key in keys:
-            match key.kind:
-                case "routes":
-                    self._check(key, RouteSpec, self.routes, live)
-                case "services":
-                    self._check(key, ServiceSpec, self.services, live)
-                case "plugin_configs":
-                    self._check(key, PluginConfigSpec, self.plugin_configs, live)
-                case "global_rules":
-                    self._check(key, GlobalRuleSpec, self.global_rules, live)
-                case "stream_routes":
-                    self._check(key, StreamRouteSpec, self.stream_routes, live)
-                case "upstreams" | "wasm_plugins" | "ssls":
-                    pass
-        return self._references.reaching(keys)
+            self._check_key(key, live)
+            yield
+        return (yield from self._references.reaching(keys - silent))
+
+    def _check_key(self, key: ResourceKey, live: Mapping[str, object]) -> None:
+        match key.kind:
+            case "routes":
+                self._check(key, RouteSpec, self.routes, live)
+            case "services":
+                self._check(key, ServiceSpec, self.services, live)
+            case "plugin_configs":
+                self._check(key, PluginConfigSpec, self.plugin_configs, live)
+            case "global_rules":
+                self._check(key, GlobalRuleSpec, self.global_rules, live)
+            case "stream_routes":
+                self._check(key, StreamRouteSpec, self.stream_routes, live)
+            case "upstreams" | "wasm_plugins" | "ssls":
+                pass
 
     def runs(self, plugin: str) -> bool:
         """True while a complete version that is served names the plugin."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
+from data_plane.routing.steps import Steps
 from shared.keys import ResourceKey
 
 _NOTHING: frozenset[ResourceKey] = frozenset()
@@ -39,12 +40,15 @@ class References:
         """The resources that name `target` themselves."""
         return self._naming.get(target, _NOTHING)
 
-    def reaching(self, targets: Iterable[ResourceKey]) -> set[ResourceKey]:
+    def reaching(self, targets: Iterable[ResourceKey]) -> Steps[set[ResourceKey]]:
         """`targets` and everything that names one of them, directly or over others."""
         found = set(targets)
         waiting = list(found)
         while waiting:
-            fresh = self._naming.get(waiting.pop(), _NOTHING) - found
-            found |= fresh
-            waiting.extend(fresh)
+            for source in self._naming.get(waiting.pop(), _NOTHING):
+                if source not in found:
+                    found.add(source)
+                    waiting.append(source)
+                yield
+            yield
         return found

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from data_plane.upstream_tls.client_tls import ClientTls
+from shared.expression.request import RequestVariables
 from shared.plugin.program import Bound, ErrorResponse, Filter, Program
 from shared.proxy_wasm.limits import Limits as Limits
 
@@ -214,6 +215,11 @@ class Route:
     enable_websocket: bool = False
 
 
+# What a router's `match` answers when more of the request decides: then the snapshot's `choose` has the route. It has a program
+# only so that no other route is asked for one.
+BY_REQUIREMENT = Route("", "", None, (cast(Binding, None),), Timeouts(), program=Program())
+
+
 class Router(Protocol):
     def match(self, method: bytes, host: bytes, path: bytes) -> Route | None:
         """`method` in upper case, `host` without port in lower case, `path` normalised and without query."""
@@ -292,11 +298,16 @@ def _no_upstream(name: str) -> Upstream | None:
     return None
 
 
+def _no_route(request: RequestVariables) -> Route | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """`routes` are all that can match; `global_bindings` run for requests that match none; `plugins` by name.
 
-    `find_upstream` answers what a plugin's call names, as of now and not of the snapshot.
+    `find_upstream` answers what a plugin's call names, as of now and not of the snapshot. `choose` is asked when the router has
+    answered BY_REQUIREMENT; it raises BodyNeeded.
     """
 
     revision: int
@@ -309,3 +320,4 @@ class Snapshot:
     find_upstream: Callable[[str], Upstream | None] = _no_upstream
     ssls: SslTable = NO_SSLS
     global_program: Program | None = None
+    choose: Callable[[RequestVariables], Route | None] = _no_route

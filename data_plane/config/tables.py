@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from data_plane.routing.steps import Steps
 from shared.keys import Kind, ResourceKey, parse_resource_key, resource_key
 from shared.schema.common import Spec
 from shared.schema.resources import parse_stored
@@ -59,14 +60,24 @@ class Tables:
         touched, self._touched = self._touched, set()
         return touched
 
-    def load(self, listing: Listing) -> None:
+    def load(self, listing: Listing) -> Steps[None]:
         """All entries as of the listing's revision."""
-        entries = {key: entry for entry in listing.entries if (key := parse_resource_key(entry.key)) is not None}
-        another_history = self._is_another_history(listing.revision, entries)
+        entries: dict[ResourceKey, Entry] = {}
+        another_history = listing.revision < self._revision
+        for entry in listing.entries:
+            yield
+            key = parse_resource_key(entry.key)
+            if key is not None:
+                entries[key] = entry
+                another_history = another_history or self._comes_late(key, entry)
         for key, entry in entries.items():
+            yield
             if another_history or self._mod_revisions.get(key) != entry.mod_revision:
                 self._put(key, entry)
-        for key in self._mod_revisions.keys() - entries.keys() - self._lost:
+        for key in [*self._mod_revisions]:
+            yield
+            if key in entries or key in self._lost:
+                continue
             if another_history:
                 self._lost.add(key)
                 self._problems[key] = LOST
@@ -74,9 +85,10 @@ class Tables:
                 self._delete(key)
         self._revision = listing.revision
 
-    def apply(self, revision: int, events: Iterable[Event]) -> None:
+    def apply(self, revision: int, events: Iterable[Event]) -> Steps[None]:
         """The next batch of a watch."""
         for event in events:
+            yield
             key = parse_resource_key(event.key)
             if key is None:
                 continue
@@ -86,11 +98,9 @@ class Tables:
                 self._put(key, event.entry)
         self._revision = revision
 
-    def _is_another_history(self, revision: int, entries: Mapping[ResourceKey, Entry]) -> bool:
-        return revision < self._revision or any(
-            entry.mod_revision <= self._revision and self._mod_revisions.get(key) != entry.mod_revision
-            for key, entry in entries.items()
-        )
+    def _comes_late(self, key: ResourceKey, entry: Entry) -> bool:
+        """An older revision should have brought it."""
+        return entry.mod_revision <= self._revision and self._mod_revisions.get(key) != entry.mod_revision
 
     def _put(self, key: ResourceKey, entry: Entry) -> None:
         self._lost.discard(key)

@@ -1,7 +1,10 @@
 """Upstreams, each compiled once and shared by all that name it.
 
 The law: as long as an upstream says the same it is the same object with the same balancer, whoever was rewritten around
-it. An upstream is known by where it is written: `upstream/ID`, or inline `route/ID`, `stream_route/ID` and `service/ID`.
+it. One that says something else is the same object, too, as long as its routes have nothing to do with that: it gets what is
+new in the moment in which the snapshot is made (`settle`), and 100,000 routes need not be looked at for one new node.
+
+An upstream is known by where it is written: `upstream/ID`, or inline `route/ID`, `stream_route/ID` and `service/ID`.
 """
 
 from __future__ import annotations
@@ -61,12 +64,13 @@ class _Compiled:
 class UpstreamTable:
     """`watchers` watch the nodes; `clock` tells monotonic seconds."""
 
-    __slots__ = ("_clock", "_compiled", "_watchers")
+    __slots__ = ("_clock", "_compiled", "_renewals", "_watchers")
 
     def __init__(self, watchers: Watchers | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._watchers: Watchers = watchers or Unwatched()
         self._clock = clock
         self._compiled: dict[str, _Compiled] = {}
+        self._renewals: list[tuple[Upstream, Upstream]] = []
 
     def compile(self, name: str, spec: UpstreamSpec) -> Upstream | None:
         """None when no node of the upstream may take traffic."""
@@ -74,12 +78,31 @@ class UpstreamTable:
         if compiled is None or compiled.spec is not spec:
             content = _content(spec)
             if compiled is None or compiled.content != content:
-                balancer = self._balancer(name, spec, content, compiled.balancer if compiled else None)
-                compiled = _Compiled(spec, content, _upstream(name, content, balancer), balancer)
+                compiled = self._next(name, spec, content, compiled)
             else:
                 compiled = _Compiled(spec, content, compiled.upstream, compiled.balancer)
             self._compiled[name] = compiled
-        return compiled.upstream if any(node.weight for node in compiled.content.nodes) else None
+        return compiled.upstream if _is_usable(compiled.content) else None
+
+    def renews(self, name: str, spec: UpstreamSpec) -> bool:
+        """Compiles it; whether those that have it need not be looked at."""
+        before = self._compiled.get(name)
+        return before is not None and _is_usable(before.content) and self.compile(name, spec) is before.upstream
+
+    def settle(self) -> None:
+        """What was compiled counts from now on."""
+        for upstream, fresh in self._renewals:
+            for name in Upstream.__slots__:
+                object.__setattr__(upstream, name, getattr(fresh, name))
+        self._renewals.clear()
+
+    def _next(self, name: str, spec: UpstreamSpec, content: _Content, before: _Compiled | None) -> _Compiled:
+        balancer = self._balancer(name, spec, content, before.balancer if before else None)
+        upstream = _upstream(name, content, balancer)
+        if before is not None and _shows_no_difference(before.content, content):
+            self._renewals.append((before.upstream, upstream))
+            upstream = before.upstream
+        return _Compiled(spec, content, upstream, balancer)
 
     def forget(self, name: str) -> None:
         if self._compiled.pop(name, None) is not None:
@@ -95,6 +118,15 @@ class UpstreamTable:
             self._watchers.addresses(name, content.nodes),
             before,
         )
+
+
+def _is_usable(content: _Content) -> bool:
+    return any(node.weight for node in content.nodes)
+
+
+def _shows_no_difference(one: _Content, other: _Content) -> bool:
+    """Whether routes are the same with either: what they have taken from their upstream."""
+    return one.timeouts == other.timeouts and one.scheme == other.scheme and _is_usable(one) == _is_usable(other)
 
 
 def timeouts(spec: TimeoutSpec | None, otherwise: Timeouts) -> Timeouts:

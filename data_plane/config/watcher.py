@@ -17,7 +17,9 @@ import structlog
 
 from data_plane.balance.health import Watchers
 from data_plane.config.compiler import Compiler
+from data_plane.config.pacing import SLICE_SECONDS, in_slices
 from data_plane.config.snapshot import Snapshot, WasmPlugin
+from data_plane.routing.steps import Steps
 from shared.keys import CONFIG_PREFIX
 from shared.store.contract import Batch, Compacted, Listing, StoreError, StoreUnavailable
 
@@ -26,9 +28,6 @@ LONGEST_DELAY = 2.0
 FIRST_DELAY = 0.05
 # Batches held between the watch and the compiler; beyond it the store keeps them (tens of MiB at the very most).
 MOST_WAITING = 256
-# From this many resources or events on the work moves to a thread: it would hold up requests for tens of milliseconds.
-OFFLOAD_FROM = 1000
-
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
@@ -84,7 +83,7 @@ class ConfigWatcher:
     async def _follow(self) -> None:
         listing = await self._store.list(CONFIG_PREFIX)
         self._note_recovery()
-        await _work(len(listing.entries), self._compiler.load, listing)
+        await self._paced(self._compiler.load(listing))
         await self._publish(listing.revision)
         waiting: asyncio.Queue[Batch | StoreError] = asyncio.Queue(MOST_WAITING)
         async with asyncio.TaskGroup() as group:
@@ -121,26 +120,27 @@ class ConfigWatcher:
 
     async def _apply(self, batches: list[Batch]) -> None:
         events = sum(len(batch.events) for batch in batches)
-        await _work(events, self._take_in, batches)
+        for batch in batches:
+            await self._paced(self._compiler.apply(batch))
         if events:
             await self._publish(batches[-1].revision)
         else:
             self.applied_revision = batches[-1].revision
-
-    def _take_in(self, batches: list[Batch]) -> None:
-        for batch in batches:
-            self._compiler.apply(batch)
 
     async def _publish(self, revision: int) -> None:
         unusable: dict[str, str] = {}
         async with asyncio.TaskGroup() as group:
             for plugin in self._compiler.begin():
                 group.create_task(self._make_ready(plugin, unusable), name=f"prepare {plugin.name}")
-        snapshot = await _work(self._compiler.size, self._compiler.commit, unusable)
+        snapshot = await self._paced(self._compiler.commit(unusable))
         self._report(self._compiler.problems)
         self._on_snapshot(snapshot)
         self.applied_revision = revision
         self.ready.set()
+        await self._paced(self._compiler.let_go())
+
+    async def _paced(self, steps: Steps[T]) -> T:
+        return await in_slices(steps, SLICE_SECONDS if self.ready.is_set() else 0)
 
     async def _make_ready(self, plugin: WasmPlugin, unusable: dict[str, str]) -> None:
         for delay in _delays():
@@ -172,10 +172,6 @@ class ConfigWatcher:
         if not self._is_reachable:
             log.info("config store is reachable again")
         self._is_reachable = True
-
-
-async def _work(size: int, function: Callable[..., T], *args: object) -> T:
-    return function(*args) if size < OFFLOAD_FROM else await asyncio.to_thread(function, *args)
 
 
 def _delays() -> Iterator[float]:

@@ -13,8 +13,9 @@ not compile says where, as a path into the array.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.expression.operators import OPERATORS, Test, Value
 from shared.expression.request import RequestVariables
@@ -35,12 +36,13 @@ class ExpressionError(ValueError):
         self.location = location
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Expression:
-    """`matches` tells whether it is true of a request; `names` are the variables that it reads."""
+    """`matches` tells whether it is true of a request; `names` are the variables that it reads. Equal if the source is."""
 
-    matches: Predicate
-    names: frozenset[str]
+    source: str
+    matches: Predicate = field(compare=False)
+    names: frozenset[str] = field(compare=False)
 
     @property
     def needs_body(self) -> bool:
@@ -56,7 +58,7 @@ def compile_expression(document: object, *, routed: bool = True) -> Expression:
     if document and isinstance(document[0], str) and document[0].upper() not in _LOGIC:
         raise ExpressionError((), "rule should be wrapped inside brackets")
     predicate = compiler.compile(document, ()) if document else _always
-    return Expression(predicate, frozenset(compiler.names))
+    return Expression(json.dumps(document), predicate, frozenset(compiler.names))
 
 
 class _Compiler:

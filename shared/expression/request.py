@@ -1,8 +1,8 @@
 """One request as variables read it: parsed as far as they ask, and no part of it twice.
 
 The law: field values are those on their way to the upstream (an open head, data_plane/plugins/interface.py), so what a rule
-looks at is what the upstream gets; what the client says of one hop (Connection, TE) is not among them. Nothing here raises:
-what cannot be read is absent.
+looks at is what the upstream gets; what the client says of one hop (Connection, TE) is not among them. What cannot be read is
+absent; nothing is raised but `BodyNeeded`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from shared.expression.operators import Value
 from shared.expression.posted import form_fields, posted_fields, posted_value
 
 _NOTHING: Mapping[bytes, bytes] = {}
+
+
+class BodyNeeded(Exception):
+    """A variable is in the request's body, which is not here yet."""
 
 
 class RequestVariables:
@@ -63,7 +67,7 @@ class RequestVariables:
         self.local_address = local_address
         self.protocol = protocol
         self.length = length
-        self.body: bytes | None = None
+        self.body: bytes | None = None if length else b""
         self.parameters = _NOTHING
         self.route_id: str | None = None
         self.route_name: str | None = None
@@ -103,13 +107,17 @@ class RequestVariables:
 
     def posted(self, name: bytes) -> Value:
         """A field of a form."""
+        if self.body is None:
+            raise BodyNeeded
         if self._posted is None:
-            self._posted = posted_fields(self.field(b"content_type") or b"", self.body or b"")
+            self._posted = posted_fields(self.field(b"content_type") or b"", self.body)
         return self._posted.get(name)
 
     def posted_at(self, path: tuple[str | int, ...]) -> Value:
         """What stands in a JSON body at the path; of a form, the field of that name."""
-        return posted_value(self.field(b"content_type") or b"", self.body or b"", path)
+        if self.body is None:
+            raise BodyNeeded
+        return posted_value(self.field(b"content_type") or b"", self.body, path)
 
     def parameter(self, name: bytes) -> bytes | None:
         """A segment of the path, as its route's pattern names it; decoded."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from data_plane.config.compiler import Compiler
 from data_plane.config.snapshot import Binding, PluginBinding, Route, Snapshot
+from data_plane.routing.steps import Steps, finish
 from shared.keys import Kind, resource_key
 from shared.store.contract import Batch, Entry, Event, Listing
 
@@ -60,15 +61,23 @@ class Config:
 
     def commit(self) -> Snapshot:
         """What a worker serves after it has followed everything written so far."""
+        snapshot = finish(self.steps())
+        finish(self.compiler.let_go())
+        return snapshot
+
+    def steps(self) -> Steps[Snapshot]:
+        """The same, step by step."""
         events, self._events = self._events, []
-        self.compiler.apply(Batch(self.revision, tuple(events)))
-        return self._finish()
+        yield from self.compiler.apply(Batch(self.revision, tuple(events)))
+        return (yield from self.compiler.commit(self._prepared()))
 
     def reload(self) -> Snapshot:
         """The same by a listing."""
         self._events = []
-        self.compiler.load(self.listing())
-        return self._finish()
+        finish(self.compiler.load(self.listing()))
+        snapshot = finish(self.compiler.commit(self._prepared()))
+        finish(self.compiler.let_go())
+        return snapshot
 
     def from_scratch(self) -> Snapshot:
         """What a new worker serves."""
@@ -79,6 +88,6 @@ class Config:
     def route(self, id: str) -> Route:
         return self.commit().routes[id]
 
-    def _finish(self) -> Snapshot:
+    def _prepared(self) -> dict[str, str]:
         needed = {plugin.name for plugin in self.compiler.begin()}
-        return self.compiler.commit({name: why for name, why in self.unusable.items() if name in needed})
+        return {name: why for name, why in self.unusable.items() if name in needed}

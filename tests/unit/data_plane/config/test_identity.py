@@ -77,9 +77,77 @@ def test_a_changed_upstream_keeps_the_bindings_of_its_routes(config: Config) -> 
     config.put("upstreams", "u", {"nodes": {"127.0.0.1:1980": 2}})
     after = config.commit()
     assert after.routes["1"].bindings[0] is before.routes["1"].bindings[0]
-    assert after.routes["1"].upstream is not before.routes["1"].upstream
     assert after.routes["1"].upstream is after.routes["2"].upstream
     assert after.routes["3"] is before.routes["3"]
+
+
+def test_new_nodes_of_an_upstream_are_nothing_to_its_routes(config: Config) -> None:
+    before = config.commit()
+    upstream = before.routes["1"].upstream
+    assert upstream is not None
+    config.put("upstreams", "u", {"nodes": {"new.test": 1}, "pass_host": "node"})
+    after = config.commit()
+    assert after.router is before.router
+    assert after.routes["1"].upstream is upstream
+    node = upstream.picker.pick()
+    assert node is not None
+    assert (node.host, upstream.pass_host) == ("new.test", "node")
+
+
+def test_a_service_with_new_nodes_leaves_its_routes_as_they_are(config: Config) -> None:
+    config.put("services", "s", {"upstream": {"nodes": {"old.test": 1}}})
+    before = config.commit()
+    config.put("services", "s", {"upstream": {"nodes": {"new.test": 1}}})
+    after = config.commit()
+    assert after.router is before.router
+    upstream = after.routes["1"].upstream
+    assert upstream is not None
+    node = upstream.picker.pick()
+    assert node is not None
+    assert node.host == "new.test"
+
+
+@pytest.mark.parametrize(
+    ("change", "upstream", "problem"),
+    [
+        ({"nodes": {"a.test": 0}}, False, "no_nodes"),
+        ({"nodes": {"a.test": 1}, "timeout": {"connect": 1, "send": 2, "read": 3}}, True, None),
+    ],
+)
+def test_what_routes_take_from_their_upstream_reaches_them(
+    config: Config, change: dict[str, object], upstream: bool, problem: str | None
+) -> None:
+    before = config.commit()
+    config.put("upstreams", "u", change)
+    after = config.commit().routes["1"]
+    assert (after.upstream is not None, after.problem) == (upstream, problem)
+    assert after.timeouts.read == (3 if upstream else 60)
+    config.put("upstreams", "u", UPSTREAM)
+    assert config.commit().routes["1"].timeouts == before.routes["1"].timeouts
+
+
+def test_until_the_snapshot_is_made_nothing_of_it_is_seen(config: Config) -> None:
+    """Not even of the upstreams that are renewed in place."""
+    before = config.commit()
+    upstream = before.routes["1"].upstream
+    assert upstream is not None
+    config.put("upstreams", "u", {"nodes": {"new.test": 1}})
+    config.put("routes", "1", {"uri": "/moved", "service_id": "s"})
+    steps = config.steps()
+    seen = set()
+    try:
+        while True:
+            next(steps)
+            node = upstream.picker.pick()
+            assert node is not None
+            seen.add((node.host, before.router.match(b"GET", b"h", b"/1") is before.routes["1"]))
+    except StopIteration as end:
+        after: Snapshot = end.value
+    assert seen == {("127.0.0.1", True)}
+    node = upstream.picker.pick()
+    assert node is not None
+    assert node.host == "new.test"
+    assert after.router.match(b"GET", b"h", b"/1") is None
 
 
 def test_a_changed_path_keeps_the_route_object(config: Config) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from data_plane.config.compiler import Compiler
 from data_plane.config.snapshot import Snapshot, Ssl
 from data_plane.routing.server_names import ServerNames
+from data_plane.routing.steps import finish
 from shared.keys import resource_key
 from shared.server_name import parse_server_name
 from shared.store.contract import Batch, Entry, Event, Listing
@@ -25,16 +26,16 @@ class Written:
 
     def __init__(self) -> None:
         self.compiler = Compiler()
-        self.compiler.load(Listing(1, ()))
+        finish(self.compiler.load(Listing(1, ())))
         self.revision = 1
 
     def put(self, ssl_id: str, value: dict[str, Any] | None) -> Snapshot:
         self.revision += 1
         key = resource_key("ssls", ssl_id)
         entry = None if value is None else Entry(key, document(value), self.revision, self.revision)
-        self.compiler.apply(Batch(self.revision, (Event(key, self.revision, entry),)))
+        finish(self.compiler.apply(Batch(self.revision, (Event(key, self.revision, entry),))))
         assert not self.compiler.begin()
-        return self.compiler.commit({})
+        return finish(self.compiler.commit({}))
 
 
 def names(*texts: str) -> ServerNames[str]:

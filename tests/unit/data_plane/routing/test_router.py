@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_plane.routing.router import Conditions, RouteEntry, Router
+from data_plane.routing.steps import finish
 from shared.host_pattern import parse_hosts
 from shared.path_pattern import parse_paths
+
+# What `match` answers for a route with a requirement.
+BY_REQUIREMENT = "?"
 
 
 def entry(
@@ -29,7 +33,11 @@ def entry(
 
 
 def router(*entries: RouteEntry[str]) -> Router[str]:
-    return Router[str]().changed((), entries)
+    return finish(empty().change((), entries))
+
+
+def empty() -> Router[str]:
+    return Router(by_requirement=BY_REQUIREMENT)
 
 
 def find(table: Router[str], path: str, host: str = "any.test", method: str = "GET") -> str | None:
@@ -135,10 +143,10 @@ def test_a_changed_router_leaves_the_old_one_as_it_was() -> None:
     first = entry("1", "/foo*", hosts=["a.b"])
     old = router(first)
     second = entry("1", "/bar", hosts=["a.b"])
-    new = old.changed([first], [second])
+    new = finish(old.change([first], [second]))
     assert (find(old, "/foo", "a.b"), find(old, "/bar", "a.b")) == ("1", None)
     assert (find(new, "/foo", "a.b"), find(new, "/bar", "a.b")) == (None, "1")
-    assert find(new.changed([second], []), "/bar", "a.b") is None
+    assert find(finish(new.change([second], [])), "/bar", "a.b") is None
 
 
 # The oracle tries every pattern of every route as a regular expression and sorts the fitting ones.
@@ -215,10 +223,10 @@ def test_it_agrees_with_the_oracle(entries: list[RouteEntry[str]], requests: lis
 def test_changes_lead_where_building_anew_leads(
     states: list[list[RouteEntry[str]]], requests: list[tuple[str, str, str]]
 ) -> None:
-    table = Router[str]()
+    table = empty()
     before: list[RouteEntry[str]] = []
     for state in states:
-        table = table.changed([old for old in before if old not in state], [new for new in state if new not in before])
+        table = finish(table.change([old for old in before if old not in state], [new for new in state if new not in before]))
         before = state
     for method, host, path in requests:
         assert find(table, path, host, method) == oracle(before, method, host, path)
@@ -233,7 +241,7 @@ def test_ten_thousand_routes_build_and_change_without_a_stall() -> None:
     table = router(*entries)
     built = perf_counter() - started
     started = perf_counter()
-    changed = table.changed([entries[5000]], [entry("5000", "/new")])
+    changed = finish(table.change([entries[5000]], [entry("5000", "/new")]))
     edited = perf_counter() - started
     assert find(changed, "/new") == "5000"
     assert find(changed, "/svc5000") is None
