@@ -51,7 +51,9 @@ Failed = Callable[[VmFailed], None]
 class HttpCall(Sending):
     """`failed` is told when the plugin's VM does not survive a callback about the call."""
 
-    keeps_trailers = True
+    @property
+    def keeps_trailers(self) -> bool:
+        return True
 
     __slots__ = ("_call", "_failed", "_limit", "_loop", "_pieces", "_response", "_size", "_timer", "_trailers")
 

@@ -13,26 +13,11 @@ from shared.proxy_wasm.vm import HttpContext
 
 def watch(stream: HttpContext | None) -> None:
     """From its first call on a stream is asked about its calls at its end; one that makes none never is."""
-    if stream is not None and not isinstance(stream, _Calling):
-        stream.__class__ = _calling(type(stream))
+    if stream is not None:
+        stream.before_end = _abandon_calls
 
 
-class _Calling(HttpContext):
-    __slots__ = ()
-
-    def finish(self) -> None:
-        owner = self.owner
-        if isinstance(owner, Link) and owner.waits:
-            self.vm.calls.abandon(self)
-        super().finish()
-
-
-_KINDS: dict[type[HttpContext], type[HttpContext]] = {HttpContext: _Calling}
-
-
-def _calling(kind: type[HttpContext]) -> type[HttpContext]:
-    """The kind of stream that it is, with the question added."""
-    calling = _KINDS.get(kind)
-    if calling is None:
-        calling = _KINDS[kind] = type(f"Calling{kind.__name__}", (_Calling, kind), {"__slots__": ()})
-    return calling
+def _abandon_calls(stream: HttpContext) -> None:
+    owner = stream.owner
+    if isinstance(owner, Link) and owner.waits:
+        stream.vm.calls.abandon(stream)

@@ -137,7 +137,7 @@ class Exchange(Sending):
             self.client.send(response.open + b"\r\n")
 
     @property
-    def keeps_trailers(self) -> bool:  # type: ignore[override]  # asked once, when a response in chunks begins
+    def keeps_trailers(self) -> bool:
         return self.head.fields.minor_version == 2
 
     def upstream_trailers(self, lines: bytes) -> None:

@@ -115,7 +115,7 @@ class FilteredExchange(DescribedExchange):
             self._regulate_response()
 
     @property
-    def keeps_trailers(self) -> bool:  # type: ignore[override]  # as in the base
+    def keeps_trailers(self) -> bool:
         return self._chain.reads_trailers or self.head.fields.minor_version == 2
 
     def request_trailers(self, lines: bytes) -> None:

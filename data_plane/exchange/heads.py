@@ -87,7 +87,7 @@ class HeadExchange(FilteredExchange):
         super().upstream_response(response, body, eos)
 
     @property
-    def keeps_trailers(self) -> bool:  # type: ignore[override]  # as in the base
+    def keeps_trailers(self) -> bool:
         if self._stream is not None or self._settled:
             return self.head.fields.minor_version == 2
         return super().keeps_trailers

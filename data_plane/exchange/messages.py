@@ -6,8 +6,6 @@ receiver could take for framing is in it; `framing` is the one framing line, in 
 
 from __future__ import annotations
 
-from copy import copy
-
 CHUNKED = -1
 UNTIL_CLOSE = -2
 
@@ -46,6 +44,15 @@ class RequestFields:
         self.framing = b""
         self.expects_continue = False
 
+    def of_a_last_request(self) -> RequestFields:
+        """The same, without the wish to keep the connection."""
+        fields = RequestFields(self.raw, self.minor_version, self.authority, self.host, self.lines)
+        fields.keep_alive = False
+        fields.length, fields.framing, fields.expects_continue = self.length, self.framing, self.expects_continue
+        if hasattr(self, "trace"):
+            fields.trace = self.trace
+        return fields
+
 
 class RequestHead:
     """A request as the client meant it.
@@ -66,8 +73,7 @@ class RequestHead:
 
     def close_after(self) -> None:
         """Whatever the client wants, this request is the last of its connection."""
-        self.fields = copy(self.fields)
-        self.fields.keep_alive = False
+        self.fields = self.fields.of_a_last_request()
 
 
 class ResponseHead:

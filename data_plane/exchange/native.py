@@ -11,7 +11,6 @@ Most plugins look at requests only: they have NativeExchange, whose response is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -67,6 +66,17 @@ class NativeExchange(DescribedExchange):
             self._regulate_request()
             self._answer_expectation(body)
 
+    def request_body(self, data: bytes, eos: bool) -> None:
+        self.request_bytes += len(data)
+        if self._is_too_large():
+            self.client_failed("body_too_large")
+        else:
+            super().request_body(data, eos)
+
+    def _is_too_large(self) -> bool:
+        most = self.request.max_body
+        return most is not None and self.request_bytes > most
+
     def _run(self, steps: Iterator[RequestStep]) -> None:
         request = self.request
         step = None
@@ -78,6 +88,9 @@ class NativeExchange(DescribedExchange):
                     return
         except Exception as error:
             self._failed(step, error)
+            return
+        if request.max_body is not None and self._is_too_large():
+            self._fail("body_too_large")
             return
         head = request.raw
         if head is not self.head.open and not head.startswith(self.head.method + b" "):
@@ -104,9 +117,8 @@ class NativeExchange(DescribedExchange):
 
     def _change_method(self, method: bytes) -> None:
         """The upstream answers what it is asked, the client what it has asked."""
-        head = copy(self.head)
-        head.method = method
-        self.head = head
+        head = self.head
+        self.head = RequestHead(method, head.path, head.open, head.fields)
         if not self._program.sees_responses:
             self._see_responses()
             self.__class__ = self.filtering
@@ -142,10 +154,6 @@ class NativeFilterExchange(NativeExchange):
 
     __slots__ = ()
 
-    def request_body(self, data: bytes, eos: bool) -> None:
-        self.request_bytes += len(data)
-        super().request_body(data, eos)
-
     def _whole_response(self, head: bytes, status: int, length: int, framing: bytes, body: bytes) -> None:
         self._begin_response(head, status, length, framing, body, True)
 
@@ -171,11 +179,11 @@ class NativeFilterExchange(NativeExchange):
             self._failed(step, error)
             return
         self.response_bytes = len(data)
-        if eos:
+        if eos and self.head.method != b"HEAD":
             super()._whole_response(response.raw, response.status, length, framing, data)
             self._log()
         else:
-            super()._begin_response(response.raw, response.status, length, framing, data, False)
+            super()._begin_response(response.raw, response.status, length, framing, data, eos)
 
     def _new_length(self, size: int, eos: bool) -> tuple[int, bytes]:
         """What was declared promises nothing about what is sent."""

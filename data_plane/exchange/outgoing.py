@@ -37,6 +37,7 @@ class Outgoing:
         self._complete = False
         self._chunked = False
         self._pieces: list[bytes] = []
+        self._trailers: bytes | None = None
         self.size = 0
         self.body_sent = False
         self.eos = False
@@ -63,7 +64,6 @@ class Outgoing:
             self._framing = CHUNKED_LINE
             self._rewritten = False
         self._trailers = trailers
-        self.__class__ = Trailing
 
     def is_complete(self) -> bool:
         """Everything has been taken, the end included."""
@@ -73,15 +73,17 @@ class Outgoing:
         """What may be sent now, perhaps nothing."""
         if self._head is None or self._complete:
             return b""
-        pieces = self._pieces
+        pieces, trailers = self._pieces, self._trailers
+        # Trailers are the end themselves, behind a body in chunks.
+        last = self.eos and trailers is None
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         out = b""
         if not self._head_sent:
             framing = self._framing
             if self._rewritten and (framing or data):
-                if not data and not self.eos:
+                if not data and not last:
                     return b""
-                framing = length_line(len(data)) if self.eos else CHUNKED_LINE
+                framing = length_line(len(data)) if last else CHUNKED_LINE
             self._head_sent = True
             self._chunked = framing == CHUNKED_LINE
             out = b"%b%b\r\n" % (self._head, framing)
@@ -89,23 +91,12 @@ class Outgoing:
         self.body_sent = self.body_sent or bool(data)
         self._pieces = []
         self.size = 0
-        return out + (chunk(data, self.eos) if self._chunked else data)
+        if not self._chunked:
+            return out + data
+        out += chunk(data, last)
+        return out if trailers is None else out + last_chunk(trailers)
 
     def rewind(self) -> None:
         """What was taken is lost, and has to go out again. Not after `body_sent`."""
         self._head_sent = False
         self._complete = False
-
-
-class Trailing(Outgoing):
-    """What Outgoing becomes with its trailers, so that no request asks for those that it has not."""
-
-    __slots__ = ()
-
-    def take(self) -> bytes:
-        if self._head is None or self._complete:
-            return b""
-        self.eos = False
-        out = super().take()
-        self.eos = self._complete = True
-        return out + last_chunk(self._trailers) if self._chunked else out

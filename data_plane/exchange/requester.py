@@ -22,11 +22,13 @@ class Requester:
 
     __slots__ = ("head",)
 
-    # Whether `upstream_trailers` is told those of a response.
-    keeps_trailers = False
-
     def __init__(self, head: RequestHead) -> None:
         self.head = head
+
+    @property
+    def keeps_trailers(self) -> bool:
+        """Whether `upstream_trailers` is told those of a response."""
+        return False
 
     @property
     def send_timeout(self) -> float:

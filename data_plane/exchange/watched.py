@@ -93,7 +93,7 @@ class Watched(Requester):
         return self._exchange.send_timeout
 
     @property
-    def keeps_trailers(self) -> bool:  # type: ignore[override]  # as in the exchange
+    def keeps_trailers(self) -> bool:
         return self._exchange.keeps_trailers
 
     def upgrades(self) -> bool:

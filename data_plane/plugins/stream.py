@@ -15,6 +15,8 @@ from shared.proxy_wasm.properties import StreamFacts
 from shared.proxy_wasm.vm import HttpContext, PluginContext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from data_plane.plugins.link import Link
     from data_plane.plugins.slots import ContextSlot
     from shared.proxy_wasm.interface import StreamOwner
@@ -40,6 +42,7 @@ class HeadStream(HttpContext):
         self.link: Link | None = None
         self.own_properties: dict[bytes, bytes] | None = None
         self.answered: Outcome | VmFailed | None = None
+        self.before_end: Callable[[HttpContext], None] | None = None
         self.opened = True
         root.streams += 1
         self.vm.streams[self.id] = self

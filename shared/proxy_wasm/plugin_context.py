@@ -15,6 +15,8 @@ from shared.proxy_wasm.failures import GuestTrap
 from shared.proxy_wasm.outcome import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.proxy_wasm.calls import HeadCall
     from shared.proxy_wasm.interface import StreamOwner
     from shared.proxy_wasm.vm import PluginVM
@@ -70,9 +72,11 @@ class PluginContext:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class HttpContext:
-    """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome."""
+    """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome. Where somebody wants to
+    know, `before_end` is called before the plugin hears of the end.
+    """
 
-    __slots__ = ("_owner", "id", "opened", "root", "vm")
+    __slots__ = ("_owner", "before_end", "id", "opened", "root", "vm")
 
     def __init__(self, root: PluginContext, owner: StreamOwner | None = None) -> None:
         """Without an owner of its own only in a subclass that is one."""
@@ -80,6 +84,7 @@ class HttpContext:
         self.vm = root.vm
         self.id = root.ids.take()
         self._owner = owner
+        self.before_end: Callable[[HttpContext], None] | None = None
         self.opened = False
         root.streams += 1
 
@@ -153,6 +158,8 @@ class HttpContext:
 
     def finish(self) -> None:
         """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept. Once: it has no id afterwards."""
+        if self.before_end is not None:
+            self.before_end(self)
         vm, root = self.vm, self.root
         root.streams -= 1
         if self.opened:
