@@ -72,8 +72,9 @@ class PluginContext:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class HttpContext:
-    """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome. Where somebody wants to
-    know, `before_end` is called before the plugin hears of the end.
+    """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome.
+
+    `before_end` is called before the plugin hears of the end, where somebody wants to know.
     """
 
     __slots__ = ("_owner", "before_end", "id", "opened", "root", "vm")
