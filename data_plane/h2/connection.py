@@ -150,9 +150,10 @@ class H2Protocol(asyncio.Protocol, Generic[S]):
     def _flush(self) -> None:
         self._flush_due = False
         while self._state < LEAVING:
-            self._write()
             if self._blocked or not self._turns:
+                self._write()
                 return
+            # Heads leave with what lies behind them.
             served = self._turns.fill()
             self._write()
             for stream in served:

@@ -23,6 +23,7 @@ from data_plane.exchange.opening import open_exchange
 from data_plane.exchange.replies import reply_for
 from data_plane.h2.abuse import ANSWERED, REFUSAL_PRICE, SENT, OutOfPatience
 from data_plane.h2.client_stream import ClientStream
+from data_plane.h2.compression import FieldBlock
 from data_plane.h2.connection import CLOSED, GOING, LAST, LEAVING, OPEN, H2Protocol, Handlers
 from data_plane.h2.fields import Field, MalformedError, request_head, trailer_lines
 from data_plane.h2.frames import PREFACE
@@ -33,7 +34,7 @@ from data_plane.http.head import NO_FIELDS, HeadError, parse_request
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from data_plane.exchange.exchange import Exchange
     from data_plane.http.listener import Gateway
@@ -123,7 +124,7 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         done = event.stream_ended is not None
         stream = self.streams[stream_id] = self._stream(stream_id, done)
         try:
-            head = request_head(event.headers or (), done)
+            head = _head(event.headers or (), done)
             request = parse_request(head, self._known, self._forwarded)
             length = request.fields.length
             if done and length > 0:
@@ -346,6 +347,15 @@ class H2ClientConnection(H2Protocol[ClientStream]):
             self.leave(ErrorCodes.NO_ERROR)
         else:
             self.leave(ErrorCodes.ENHANCE_YOUR_CALM)
+
+
+def _head(fields: Iterable[Field], eos: bool) -> bytes:
+    """`request_head`, remembered with a block that may come again. Raises HeadError."""
+    if not eos or not isinstance(fields, FieldBlock):
+        return request_head(fields, eos)
+    if fields.head is None:
+        fields.head = request_head(fields, eos)
+    return fields.head
 
 
 _HANDLERS: Handlers = {

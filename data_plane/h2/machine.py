@@ -7,6 +7,7 @@ changed here makes one stream's fault that stream's alone, or keeps what a GOAWA
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection, H2ConnectionStateMachine
@@ -15,6 +16,7 @@ from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
+from data_plane.h2.compression import RememberingDecoder, RememberingEncoder
 from data_plane.h2.limits import CONCURRENT_STREAMS, FRAME_BYTES, HEADER_LIST_BYTES
 
 _GOAWAYS = (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY)
@@ -34,6 +36,10 @@ class _Stream(H2Stream):
         self, headers: Iterable[HeaderTuple | NeverIndexedHeaderTuple | tuple[bytes, bytes]]
     ) -> None:
         pass
+
+    def _process_received_headers(self, headers: Any, *_: object) -> Any:  # noqa: ANN401 - as h2 has it
+        """As they came: a block that comes again shall be the same object."""
+        return headers
 
     def _track_content_length(self, length: int, end_stream: bool) -> None:
         pass
@@ -62,6 +68,8 @@ class Machine(H2Connection):
             )
         )
         self.state_machine = _States()
+        self.decoder = RememberingDecoder(HEADER_LIST_BYTES)
+        self.encoder = RememberingEncoder()
         values = {
             SettingCodes.INITIAL_WINDOW_SIZE: window,
             SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES,
