@@ -9,6 +9,7 @@ import pytest
 import wasmtime
 
 from control_plane.cli.settings import Settings
+from data_plane.exchange.replies import REPLIES
 from data_plane.observe.families import FAMILIES
 from shared.proxy_wasm.abi import CALLBACKS, HOST_FUNCTIONS
 from shared.proxy_wasm.core_build import ensure_core
@@ -75,6 +76,12 @@ def test_the_other_defaults() -> None:
     settings = Settings()
     assert options["workers"] == str(settings.workers)
     assert (options["admin"], options["listen"]) == (str(settings.admin), str(settings.listen))
+
+
+def test_the_statuses_of_the_gateway_s_own_answers() -> None:
+    table = (ROOT / "docs/http.md").read_text().partition("| status | when |")[2].partition("\n\n")[0]
+    named = [int(status) for row in table.splitlines() for status in re.findall(r"[0-9]{3}", row.split("|")[1] if row else "")]
+    assert sorted(named) == sorted({reply.status for reply in REPLIES.values()})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

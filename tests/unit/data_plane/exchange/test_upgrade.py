@@ -35,7 +35,7 @@ def offer(stage: Stage, *, enabled: bool = True) -> list[str]:
 
 
 def switch(stage: Stage, early: bytes = b"") -> list[str]:
-    assert stage.exchange.upgrades
+    assert stage.exchange.upgrades()
     stage.exchange.upstream_switched(ResponseHead(101, b"HTTP/1.1 101 X\r\n", 0, b"", True), early)
     return stage.take()
 
@@ -67,7 +67,7 @@ def test_plugins_see_the_heads_and_the_end_of_the_tunnel() -> None:
 def test_where_it_is_not_enabled_nothing_is_offered() -> None:
     stage = Stage(idle=("c",))
     assert offer(stage, enabled=False) == ["c.begin GET /p HTTP/1.1|Host: t|| timeout 3"]
-    assert not stage.exchange.upgrades
+    assert not stage.exchange.upgrades()
 
 
 @pytest.mark.parametrize("plugins", [False, True])
@@ -76,7 +76,7 @@ def test_an_upstream_that_declines(plugins: bool) -> None:
     offer(stage)
     said = stage.response(b"no", length=2, status=403)
     assert said[-1 - plugins] == "client.finish HTTP/1.1 403 X|Content-Length: 2||no keep"
-    assert stage.exchange.upgrades is False
+    assert stage.exchange.upgrades() is False
 
 
 def test_a_plugin_answers_the_offer() -> None:
