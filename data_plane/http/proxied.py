@@ -50,8 +50,10 @@ class ProxiedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername") or ("", 0)
-        if self._gateway.trust.covers(peer[0]):
-            self._gateway.clients.add(self)
+        gateway = self._gateway
+        # When there are too many, the protocol behind says so, or whatever else there is to say.
+        if len(gateway.clients) < gateway.limit and gateway.trust.covers(peer[0]):
+            gateway.clients.add(self)
             self._deadline.set(limits.HEAD_SECONDS)
         else:
             self._become(self._transport, b"")

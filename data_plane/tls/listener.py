@@ -45,6 +45,7 @@ class TlsGateway:
         self.loop = gateway.loop
         self._gateway = gateway
         self._speakers = dict(speakers)
+        self._spoken = frozenset(name.encode() for name in speakers)
         self._contexts = Contexts(tuple(speakers))
         self._known = KnownPeers()
         self._handshaking: dict[TlsConnection, None] = {}
@@ -83,6 +84,10 @@ class TlsGateway:
         found = table.names.match(name)
         return None if found is None else (found, self._contexts.get(table, found))
 
+    def speaks_one_of(self, protocols: tuple[bytes, ...]) -> bool:
+        """A client that names none takes what it gets; to one that names others nothing may be said (RFC 7301 section 3.2)."""
+        return not protocols or not self._spoken.isdisjoint(protocols)
+
     def session(self, tls: ssl.SSLObject, rule: Ssl, name: bytes) -> TlsSession:
         peer = None if rule.client is None else verified_peer(tls, rule.client.depth, self._known)
         return TlsSession(rule, tls.version() or "", name, peer)
@@ -92,8 +97,7 @@ class TlsGateway:
 
     def failed(self, connection: TlsConnection, reason: str) -> None:
         if self._rate.admits():
-            peer = connection.get_extra_info("peername") or ("", 0)
-            log.info("TLS handshake failed", client=peer[0], reason=reason)
+            log.info("TLS handshake failed", client=connection.peer(), reason=reason)
 
     async def drain(self) -> None:
         """Nobody comes any more; who has begun gets in if he is quick."""

@@ -1,6 +1,7 @@
 """What TLS looks like on the wire, as far as somebody has to speak it who has no OpenSSL for the connection.
 
-Source: RFC 8446 section 5.1 (records) and 6 (alerts), RFC 6066 section 3 (unrecognized_name).
+Source: RFC 8446 section 5.1 (records) and 6 (alerts), RFC 6066 section 3 (unrecognized_name), RFC 7301 section 3.2
+(no_application_protocol).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ ALERT = b"\x15\x03\x01\x00\x02\x02"
 BAD_HELLO = b"\x32"
 INTERNAL_ERROR = b"\x50"
 UNRECOGNIZED_NAME = b"\x70"
+NO_APPLICATION_PROTOCOL = b"\x78"
 
 _HTTP = re.compile(rb"[A-Z]{3,16} ?[!-~]* ?[!-~]*[\r\n]?")
 

@@ -6,19 +6,22 @@ import hashlib
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ResponseReceived
 
 from data_plane.http.limits import LINGER_IDLE_SECONDS
 from data_plane.http.trust import Trust
 from data_plane.tls import connection as tls_connection
-from data_plane.tls.client import TlsClientConnection
-from data_plane.tls.listener import HTTP_1
+from data_plane.tls.client import TlsClientConnection, TlsH2ClientConnection
+from data_plane.tls.listener import H2, HTTP_1
 from shared.networks import parse_networks
-from tests.support.gateway import LOOPS, ScriptedUpstream, answering, ok, route_to, upstream
+from tests.support.gateway import LOOPS, ScriptedUpstream, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, Response, client
 from tests.support.tls import Authority, LiveTlsGateway, Pair, live_tls_gateway, ssl_document, tls_client
 
@@ -93,6 +96,22 @@ def resuming(gateway: LiveTlsGateway, context: ssl.SSLContext, session: ssl.SSLS
         yield tls
 
 
+def h2_statuses(raw: RawClient, *hosts: str) -> list[int]:
+    """What requests to these hosts are answered with, all over one connection."""
+    h2 = H2Connection(H2Configuration(header_encoding=None))
+    h2.initiate_connection()
+    for number, host in enumerate(hosts):
+        fields = [(":method", "GET"), (":scheme", "https"), (":authority", host), (":path", "/")]
+        h2.send_headers(2 * number + 1, fields, end_stream=True)
+    raw.send(h2.data_to_send())
+    found: dict[int, int] = {}
+    while len(found) < len(hosts):
+        for event in h2.receive_data(raw.socket.recv(65536)):
+            if isinstance(event, ResponseReceived):
+                found[event.stream_id or 0] = int(dict(event.headers or ())[b":status"])
+    return [found[stream] for stream in sorted(found)]
+
+
 def last_request(server: ScriptedUpstream) -> bytes:
     head: bytes = bytes(server.received).split(b"GET ")[-1]
     return head
@@ -141,9 +160,9 @@ def test_a_hello_may_come_byte_by_byte_and_a_request_with_the_end_of_the_handsha
 def test_bodies_of_any_size_pass_both_ways(running_gateway: LiveTlsGateway, size: int) -> None:
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
 
-    def echo(side: object) -> None:
-        while side.head():  # type: ignore[attr-defined]
-            side.send(ok(side.body(size)))  # type: ignore[attr-defined]
+    def echo(side: UpstreamSide) -> None:
+        while side.head():
+            side.send(ok(side.body(size)))
 
     with upstream(echo) as server:
         running_gateway.show(route_to(server.port), one=ssl_document(ONE, "one.test"))
@@ -166,6 +185,37 @@ def test_a_response_until_close_ends_with_a_close_notify(running_gateway: LiveTl
             server.wait_for(b"\r\n\r\n")
             server.connections[0].hang_up()
             assert raw.response().body == b"all of it"
+
+
+def test_a_websocket_lives_until_both_sides_have_ended(running_gateway: LiveTlsGateway) -> None:
+    def script(side: UpstreamSide) -> None:
+        side.head()
+        side.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nglued")
+        assert side.until(b"!") == b"hello!"
+        side.send(b"and back")
+        side.wait_for_close()
+        side.send(b"last words")
+
+    with upstream(script) as server:
+        route = replace(route_to(server.port), enable_websocket=True)
+        running_gateway.show(route, one=ssl_document(ONE, "one.test"))
+        with tls_client(running_gateway.tls_port, AUTHORITY.trusting(), "one.test") as raw:
+            fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: a\r\n"
+            raw.send(f"GET / HTTP/1.1\r\nHost: one.test\r\n{fields}\r\n".encode())
+            assert raw.response().status == 101
+            raw.send(b"hello!")
+            raw.wait_for(b"gluedand back")
+            assert isinstance(raw.socket, ssl.SSLSocket)
+            # Ours has ended, the other's is still to come.
+            raw.socket.setblocking(False)
+            with suppress(ssl.SSLWantReadError):
+                raw.socket.unwrap()
+            raw.socket.settimeout(10)
+            words = b""
+            with suppress(ssl.SSLZeroReturnError):
+                while part := raw.socket.recv(65536):
+                    words += part
+            assert words == b"last words"
 
 
 def test_a_client_that_leaves_takes_its_connection_along(gateway: LiveTlsGateway) -> None:
@@ -244,6 +294,12 @@ def test_alpn_chooses_who_speaks(server: ScriptedUpstream) -> None:
             assert get(raw, "one.test").status == 200
 
 
+def test_a_client_that_offers_other_protocols_only_is_told_so(gateway: LiveTlsGateway) -> None:
+    context = AUTHORITY.trusting(None, None, "imap", "ftp")
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"), tls_client(gateway.tls_port, context, "one.test"):
+        pass
+
+
 # --- change
 
 
@@ -318,6 +374,16 @@ def test_a_guarded_host_is_not_served_over_a_connection_for_another_name(guarded
     with tls_client(guarded.tls_port, AUTHORITY.trusting(tmp_path, CLIENT), "one.test") as raw:
         assert get(raw, "two.test").status == 200
         assert get(raw, "ONE.test.").status == 200
+
+
+def test_a_guarded_host_is_guarded_from_http_2_as_well(server: ScriptedUpstream, tmp_path: Path) -> None:
+    with live_tls_gateway(speakers={H2: TlsH2ClientConnection, HTTP_1: TlsClientConnection}) as gateway:
+        guarded = ssl_document(ONE, "one.test", client=GUARD)
+        gateway.show(route_to(server.port), one=guarded, two=ssl_document(TWO, "two.test"))
+        for name, statuses in (("two.test", [200, 421]), ("one.test", [200, 200])):
+            context = AUTHORITY.trusting(tmp_path, CLIENT, "h2")
+            with tls_client(gateway.tls_port, context, name) as raw:
+                assert h2_statuses(raw, "two.test", "one.test") == statuses
 
 
 def test_a_guard_that_comes_later_holds_for_connections_that_are_open(gateway: LiveTlsGateway) -> None:

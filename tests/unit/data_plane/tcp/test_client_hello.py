@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_plane.tcp.client_hello import MAX_HELLO, NotAClientHello, server_name
+from data_plane.tcp.client_hello import MAX_HELLO, ClientHello, NotAClientHello, client_hello, server_name
 
 NAMES = st.from_regex(r"[a-zA-Z0-9_-]{1,40}(\.[a-zA-Z0-9_-]{1,40}){0,4}", fullmatch=True)
 
@@ -53,6 +53,19 @@ def records(message: bytes, size: int = 1 << 14) -> bytes:
 )
 def test_real_hellos(name: str | None, found: bytes, maximum: ssl.TLSVersion) -> None:
     assert server_name(real_hello(name, maximum=maximum)) == found
+
+
+def test_the_protocols_that_a_client_offers() -> None:
+    hello = client_hello(real_hello("example.com"))
+    assert hello == ClientHello(b"example.com", (b"h2", b"http/1.1"))
+    assert client_hello(records(made_hello(names_extension((0, b"a"))))) == ClientHello(b"a")
+    assert client_hello(records(made_hello(None))) == ClientHello()
+
+
+@pytest.mark.parametrize("listed", [vector(1, b"\x09http/1.1"), vector(2, b"\x02h2")[:-1], vector(2, b"\x05h2")])
+def test_a_list_of_protocols_that_leads_nowhere(listed: bytes) -> None:
+    with pytest.raises(NotAClientHello):
+        client_hello(records(made_hello(b"\0\x10" + vector(2, listed))))
 
 
 def test_every_beginning_of_a_hello_needs_more() -> None:
