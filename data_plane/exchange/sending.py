@@ -49,7 +49,7 @@ CLIENT_BLOCKED, UPSTREAM_PAUSED, UPSTREAM_BLOCKED, CLIENT_PAUSED = 1, 2, 4, 8
 class Sending(Requester):
     """Base of the exchange, and the home of its state."""
 
-    # `_began` and `_key` are there only where the picker is not `at_once`.
+    # `_began` and `_key` are there once `_tried` is not empty.
     __slots__ = (
         "_began",
         "_chunked",
@@ -249,12 +249,16 @@ class Sending(Requester):
         if upstream is None or node is None:
             return kind
         picker = upstream.picker
-        tried = self._tried or (node,)
+        tried = self._tried
+        if not tried:
+            # It went the short way, and the upstream may have been given another picker since.
+            tried = (node,)
+            self._began, self._key = picker.clock(), picker.key(self.head.open, self.client)
         if upstream.retries is not None and len(tried) > upstream.retries:
             return kind
         if upstream.retry_timeout and picker.clock() - self._began >= upstream.retry_timeout:
             return "upstream_retry_timeout"
-        another = picker.choose(b"" if picker.at_once else self._key, tried)
+        another = picker.choose(self._key, tried)
         if another is None:
             # A node that is the only one may be tried again, if somebody asks for retries.
             if upstream.retries is None or tried.count(node) < len(tried):

@@ -44,6 +44,7 @@ class Conn:
         self.reused = reused
 
     def begin(self, exchange: Requester, data: bytes, read_timeout: float) -> None:
+        self._stage.serving = exchange
         self._stage.say(f"{self._name}.begin", data, f"timeout {read_timeout:g}" if read_timeout else "")
 
     def send(self, data: bytes) -> None:
@@ -69,11 +70,14 @@ class Pool:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.idle: list[Conn] = []
+        # Whoever wants a connection.
+        self.asking: Requester | None = None
 
     def take(self, node: Node, checked: bool) -> Conn | None:
         return self.idle.pop(0) if self.idle else None
 
     def connect(self, node: Node, upstream: Upstream, timeouts: Timeouts, exchange: Requester) -> None:
+        self.asking = exchange
         self._stage.say(f"connect {node.host}")
 
 
@@ -213,6 +217,7 @@ class Stage:
         global_plugins: bool = False,
         program: Program | None = None,
         answers: list[bytes | None] | None = None,
+        served: Upstream | None = None,
     ) -> None:
         self.said: list[str] = []
         self.waiting: list[tuple[Awaitable[Reply | None], Told]] = []
@@ -227,13 +232,15 @@ class Stage:
         self.holds = set(holds)
         self.replies = replies or {}
         self.answers = answers
-        upstream = None if problem else Upstream("u", Nodes(*(nodes or ("a",))), timeouts=TIMEOUTS)
+        upstream = None if problem else served or Upstream("u", Nodes(*(nodes or ("a",))), timeouts=TIMEOUTS)
         route = Route(
             "1", "one", upstream, (BINDING,) if plugins or program else (), TIMEOUTS, problem=problem, program=program
         )
         self.snapshot = Snapshot(1, Always(route if matches else None), {}, (BINDING,) if global_plugins else ())
         self.chain: Chain
         self.exchange: Exchange
+        # Whom a connection serves: the exchange, or who stands between.
+        self.serving: Requester
 
     def say(self, what: str, data: bytes = b"", note: str = "") -> None:
         text = data.decode().replace("\r\n", "|") if len(data) < 200 else f"{len(data)} bytes"
@@ -294,6 +301,15 @@ class Stage:
         self.exchange = open_exchange(self, self.client, head)
         self.exchange.start(body, length == len(body) if eos is None else eos)
         return self.take()
+
+    def through(self, status: int) -> None:
+        """A whole response, told by the connection."""
+        head = ResponseHead(status, b"HTTP/1.1 %d X\r\n" % status, 0, b"Content-Length: 0\r\n", True)
+        self.serving.upstream_response(head, b"", True)
+
+    def lose(self, kind: str) -> None:
+        """The connection breaks."""
+        self.serving.upstream_lost(kind)
 
     def connected(self, name: str = "a") -> list[str]:
         self.exchange.upstream_ready(Conn(self, name, reused=False))
