@@ -350,7 +350,7 @@ class H2ClientConnection(H2Protocol[ClientStream]):
 
 
 def _head(fields: Iterable[Field], eos: bool) -> bytes:
-    """`request_head`, remembered with a block that may come again. Raises HeadError."""
+    """`request_head`, remembered with a block that may come again. Raises as that does."""
     if not eos or not isinstance(fields, FieldBlock):
         return request_head(fields, eos)
     if fields.head is None:

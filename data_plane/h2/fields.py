@@ -42,11 +42,8 @@ _MOST_CRUMBS = 100
 _SECRET = frozenset({b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"})
 
 
-class MalformedError(HeadError):
+class MalformedError(ValueError):
     """The message is none (RFC 9113 8.1.1): its stream is reset, whatever it may have meant."""
-
-    def __init__(self) -> None:
-        super().__init__("bad_request")
 
 
 class _Silent:
@@ -54,7 +51,8 @@ class _Silent:
 
 
 def request_head(fields: Iterable[Field], eos: bool) -> bytes:
-    """The head of HTTP/1 that says the same, up to and with the last field's CR LF; raises HeadError.
+    """The head of HTTP/1 that says the same, up to and with the last field's CR LF; raises MalformedError, and HeadError
+    for what HTTP/1 would refuse as well.
 
     A body without a length is framed as chunks there; `eos` says that none follows.
     """
@@ -132,7 +130,7 @@ def _authority(named: bytes | None, hosts: list[bytes]) -> bytes:
 
 
 def trailer_lines(fields: Iterable[Field]) -> bytes:
-    """The field lines of trailers, without those that no trailer may be (RFC 9110 6.5.1); raises HeadError."""
+    """The field lines of trailers, without those that no trailer may be (RFC 9110 6.5.1); raises MalformedError, HeadError."""
     lines = []
     for name, value in fields:
         if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:

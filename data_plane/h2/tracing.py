@@ -65,5 +65,5 @@ class TracingH2ClientConnection(H2ClientConnection):
     def _open(self, stream: ClientStream, request: RequestHead) -> Exchange:
         if not isinstance(stream, TracingStream) or not self._tracer.admits(getattr(request.fields, "trace", None)):
             return super()._open(stream, request)
-        trace = stream.trace = Trace(self._tracer, self._gateway, request, stream.client_address, stream.unix_time_ns())
+        trace = stream.trace = Trace(self._tracer, self._gateway, request, stream)
         return open_exchange(trace.serving, stream, request)

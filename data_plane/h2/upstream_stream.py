@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data_plane.exchange.framing import BODILESS
 from data_plane.exchange.messages import CHUNKED
-from data_plane.h2.fields import Field, request_fields, response_head, trailer_fields, trailer_lines
+from data_plane.h2.fields import Field, MalformedError, request_fields, response_head, trailer_fields, trailer_lines
 from data_plane.h2.limits import HIGH_WATER_BYTES
 from data_plane.http.chunked import TrailerReader
 from data_plane.http.head import HeadError
@@ -259,7 +259,7 @@ class UpstreamStream:
             return
         try:
             lines = trailer_lines(fields)
-        except HeadError:
+        except (MalformedError, HeadError):
             self._refuse()
             return
         if lines and exchange.keeps_trailers:
