@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -16,8 +18,10 @@ from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websocket
 
 from data_plane.config.snapshot import Route, Timeouts
-from tests.support.gateway import HOST, LiveGateway, UpstreamSide, answering, ok, route_to, upstream
+from data_plane.upstream_tls.client_tls import ClientTls
+from tests.support.gateway import HOST, LOOPS, LiveGateway, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, client
+from tests.support.tls import Authority, live_tls_gateway, ssl_document
 
 OFFER = b"Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
 REQUEST = b"GET /chat HTTP/1.1\r\nHost: t\r\n" + OFFER + b"\r\n"
@@ -38,8 +42,8 @@ def echo(side: ServerConnection) -> None:
 
 
 @contextmanager
-def echo_server() -> Iterator[int]:
-    with serve_websocket(echo, HOST, 0, max_size=None) as server:
+def echo_server(secured: ssl.SSLContext | None = None) -> Iterator[int]:
+    with serve_websocket(echo, HOST, 0, max_size=None, ssl=secured) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server.socket.getsockname()[1]
@@ -70,6 +74,28 @@ def test_a_real_client_talks_to_a_real_server(gateway: LiveGateway) -> None:
         gateway.until(lambda it: not it.clients and it.pool.open() == 0)
         assert gateway.ask(lambda: gateway.gateway.counters.responses[101]) == 2
         assert gateway.ask(lambda: gateway.gateway.counters.client_aborts) == 0
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_over_tls_on_both_sides(loop_name: str, tmp_path: Path) -> None:
+    authority = Authority()
+    pair = authority.issue("ws.test")
+    (tmp_path / "pair.pem").write_text(pair.cert + pair.key)
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secured.load_cert_chain(tmp_path / "pair.pem")
+    with live_tls_gateway(loop_name) as gateway, echo_server(secured) as port:
+        route = open_to(port)
+        assert route.upstream is not None
+        upstream = replace(route.upstream, scheme="https", tls=ClientTls(verify=False))
+        gateway.show(replace(route, upstream=upstream), one=ssl_document(pair, "ws.test"))
+        url, sock = "wss://ws.test/chat", socket.create_connection((HOST, gateway.tls_port))
+        with connect(url, sock=sock, ssl=authority.trusting(), max_size=None, proxy=None) as one:
+            for message in ("hello", bytes(range(256)) * 8192):
+                one.send(message)
+                assert one.recv(timeout=10) == message
+            one.close(4000, "enough")
+        assert one.close_code == 4000
+        gateway.until(lambda it: not it.clients and it.pool.open() == 0)
 
 
 def test_where_it_is_not_enabled_the_offer_goes_no_further(gateway: LiveGateway) -> None:
