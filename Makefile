@@ -34,7 +34,7 @@ export GOPATH := $(CURDIR)/.build/go
 export npm_config_cache := $(CURDIR)/.build/npm
 export npm_config_update_notifier := false
 
-.PHONY: up down test conformance lint format types bench plugins core compiled clean help \
+.PHONY: up down test conformance soak lint format types bench plugins core compiled clean help \
   plugins-c plugins-assemblyscript plugins-rust plugins-go
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -45,6 +45,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make conformance  the table of the ABI, run and written to docs/conformance.md"
 	@echo "make lint    ruff    make types    mypy    make format    rewrite in place"
+	@echo "make soak    ten minutes of mixed traffic, with everything going on; OPTIONS=\"--minutes 2\" for less"
 	@echo "make bench   CPU per request beside Envoy and nginx"
 	@echo "make plugins the example plugins, into .build/plugins/; plugins-c (rust, go, assemblyscript) those of a language"
 	@echo "make clean   forget everything that was fetched or built"
@@ -60,6 +61,9 @@ test: $(READY) $(CORE) compiled $(PLUGINS)
 
 conformance: $(READY) $(CORE)
 	$(PY) -m tests.conformance
+
+soak: $(READY) $(CORE) .build/plugins/c-greeting.wasm
+	@$(PY) -m tests.soak $(OPTIONS)
 
 lint: $(READY)
 	$(PY) -m ruff check --no-cache .

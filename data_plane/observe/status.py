@@ -60,7 +60,8 @@ class PluginStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """`problems` are the first of the configuration's, by store key; `ready` is false until there was a first configuration."""
+    """`problems` are the first of the configuration's, by store key; `ready` is false until there was a first configuration.
+    `tasks` are those of the event loop: a request that runs smoothly is none."""
 
     worker: int
     pid: int
@@ -72,3 +73,4 @@ class WorkerStatus:
     problems: Mapping[str, str]
     problems_total: int
     plugins: tuple[PluginStatus, ...]
+    tasks: int = 0
