@@ -286,6 +286,7 @@ class Worker:
             problems=dict(islice(watcher.problems.items(), PROBLEMS_SHOWN)),
             problems_total=len(watcher.problems),
             plugins=self._runtime.statuses(),
+            tasks=len(asyncio.all_tasks(self.gateway.loop)),
         )
 
     async def _open_store(self, stack: AsyncExitStack) -> None:
