@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from shared.schema.balancing import BalancerType
 
 
+# What a node is from one version to the next: host, port, address.
+Place = tuple[str, int, str]
+
+
+def place(node: Node) -> Place:
+    return node.host, node.port, node.address
+
+
 class Algorithm(Protocol):
     def choose(self, key: bytes, tried: Collection[Node]) -> Node | None:
         """None when every node that takes traffic was tried."""
@@ -35,9 +43,17 @@ class RoundRobin:
     def __init__(self, nodes: Sequence[Node], before: RoundRobin | None = None) -> None:
         self._nodes = tuple(nodes)
         self.turns = SmoothRoundRobin(self._nodes)
-        due = None if before is None else before.turns.pick()
+        due = None if before is None else before.first_of({place(node) for node in self._nodes})
         if due is not None:
-            self.turns.go_on_at(lambda node: (node.host, node.port, node.address) == (due.host, due.port, due.address))
+            self.turns.go_on_at(lambda node: place(node) == due)
+
+    def first_of(self, places: Collection[Place]) -> Place | None:
+        """Whose turn it is among those at these places."""
+        for _ in range(PICKS):
+            node = self.turns.pick()
+            if node is not None and place(node) in places:
+                return place(node)
+        return None
 
     def choose(self, key: bytes, tried: Collection[Node]) -> Node | None:
         for _ in range(PICKS):

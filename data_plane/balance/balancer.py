@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from data_plane.balance.algorithms import Algorithm, RoundRobin, maker
+from data_plane.balance.algorithms import Algorithm, Place, RoundRobin, maker, place
 from data_plane.balance.hash_key import HashKey
 from data_plane.balance.load import Load, Try
 from data_plane.balance.round_robin import SmoothRoundRobin
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from data_plane.balance.health import NodeAddresses, NodeHealth
     from data_plane.config.snapshot import Node, Peer
     from shared.schema.balancing import BalancerType
-
-# Host, port, address.
-Place = tuple[str, int, str]
 
 # Those that have to know how attempts go.
 MEASURING: frozenset[BalancerType] = frozenset({"least_conn", "ewma"})
@@ -103,8 +100,8 @@ class Balancer:
         """The nodes have changed, or who of them is healthy."""
         found = self._configured if self._addresses is None else self._addresses.resolved(self._configured)
         nodes = self.nodes = tuple(node for node in found if node.weight > 0)
-        places = {_place(node) for node in nodes}
-        self._loads = {place: load for place, load in self._loads.items() if place in places}
+        places = {place(node) for node in nodes}
+        self._loads = {known: load for known, load in self._loads.items() if known in places}
         down: Collection[Node] = () if self._health is None else frozenset(self._health.unhealthy(nodes))
         if all(node in down for node in nodes):
             down = ()
@@ -132,7 +129,7 @@ class Balancer:
         return Try(node, self._load(node), self.clock, self._reported) if self._watched else None
 
     def _load(self, node: Node) -> Load:
-        return self._loads.setdefault(_place(node), Load())
+        return self._loads.setdefault(place(node), Load())
 
     def _pick_from(self, level: Algorithm | None) -> None:
         """Round robin's own `pick`, and the faster one that takes its place once it knows its period."""
@@ -147,10 +144,6 @@ class Balancer:
 
     def _use_pick(self, pick: Callable[[], Node | None]) -> None:
         self.pick = pick
-
-
-def _place(node: Node) -> Place:
-    return node.host, node.port, node.address
 
 
 def nothing_at_once() -> Node | None:
