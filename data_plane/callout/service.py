@@ -21,7 +21,7 @@ from data_plane.callout.target import Target, TargetError, find_target
 from data_plane.callout.tls import TlsContext, TlsPool, client_context
 from data_plane.callout.waiting import watch
 from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
-from data_plane.exchange.ports import PoolPort, Serving
+from data_plane.exchange.ports import ClientPort, PoolPort, Serving
 from data_plane.h2.pool import H2Pool
 from data_plane.observe.counters import Counters
 from data_plane.plugins.interface import PluginRuntime
@@ -45,7 +45,7 @@ class CallServing:
         self.pool: PoolPort = pool
         self.runtime: PluginRuntime = gateway.runtime
 
-    def find_route(self, head: bytes) -> Route | None:
+    def find_route(self, head: bytes, client: ClientPort) -> Route | None:
         """Calls have no plugins."""
         return None
 

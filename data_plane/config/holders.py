@@ -12,6 +12,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from data_plane.routing.requirement import Requirement
+from shared.expression.addresses import AddressSet
+from shared.expression.language import compile_expression
 from shared.host_pattern import HostPattern, parse_hosts
 from shared.keys import ResourceKey
 from shared.path_pattern import PathPattern, parse_paths
@@ -36,19 +39,21 @@ class Held(Generic[H]):
     complete: bool
     hosts: tuple[HostPattern, ...] = ()
     paths: tuple[PathPattern, ...] = ()
+    requirement: Requirement | None = None
 
 
 def hold(spec: H, live: Container[str], before: Held[H] | None) -> tuple[Held[H], str | None]:
     """What is served from now on, and what is wrong with the new version if anything is."""
     hosts, paths = _patterns(spec)
+    requirement = _requirement(spec) if isinstance(spec, RouteSpec) else None
     missing = [name for name in sorted(enabled_plugins(spec)) if name not in live]
     if not missing:
-        return Held(spec, True, hosts, paths), None
+        return Held(spec, True, hosts, paths, requirement), None
     names = ", ".join(f"[{name}]" for name in missing)
     problem = f"names plugins that cannot run here: {names}"
     if before is not None and before.complete:
         return before, f"{problem}; {KEPT}"
-    return Held(spec, False, hosts, paths), f"{problem}; {CLOSED}"
+    return Held(spec, False, hosts, paths, requirement), f"{problem}; {CLOSED}"
 
 
 def enabled_plugins(spec: HolderSpec) -> set[str]:
@@ -67,6 +72,14 @@ def references_of(spec: HolderSpec) -> set[ResourceKey]:
     if isinstance(spec, RouteSpec) and spec.plugin_config_id is not None:
         found.add(ResourceKey("plugin_configs", spec.plugin_config_id))
     return found
+
+
+def _requirement(spec: RouteSpec) -> Requirement | None:
+    networks, rules = spec.networks, spec.vars
+    if not networks and not rules:
+        return None
+    addresses = AddressSet(networks) if networks else None
+    return Requirement(addresses, compile_expression(rules, routed=False) if rules else None)
 
 
 def _patterns(spec: HolderSpec) -> tuple[tuple[HostPattern, ...], tuple[PathPattern, ...]]:

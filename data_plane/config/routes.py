@@ -109,6 +109,7 @@ def conditions_of(route: Held[RouteSpec], service: Held[ServiceSpec] | None) -> 
         paths=route.paths,
         methods=frozenset(method.encode() for method in spec.methods) if spec.methods else None,
         priority=spec.priority,
+        requirement=route.requirement,
     )
 
 

@@ -137,7 +137,7 @@ class FilteredExchange(DescribedExchange):
     # What the chain forwards.
 
     def find_route(self, head: bytes) -> None:
-        self.route = self.serving.find_route(head)
+        self.route = self.serving.find_route(head, self.client)
 
     def forward_request_head(self, head: bytes) -> None:
         if self.state == STARTING:

@@ -99,5 +99,5 @@ class Serving(Protocol):
     @property
     def runtime(self) -> PluginRuntime: ...
 
-    def find_route(self, head: bytes) -> Route | None:
-        """The route of an open head that plugins have written."""
+    def find_route(self, head: bytes, client: ClientPort) -> Route | None:
+        """The route of an open head that plugins have written, for this client."""

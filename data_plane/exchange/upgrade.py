@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.filtered import FilteredExchange
 from data_plane.exchange.framing import length_line
-from data_plane.exchange.opening import open_exchange
+from data_plane.exchange.opening import find_route, open_exchange
 from data_plane.exchange.ports import ClientPort
 from data_plane.exchange.sending import DONE, RESPONDING, WAITING
 
@@ -113,7 +113,7 @@ class FilteredUpgradeExchange(Upgrading, FilteredExchange):
 def open_upgrade(serving: Serving, client: TunnelClient, head: RequestHead) -> Exchange:
     """The exchange of a request without a body whose client offers WebSocket, on the snapshot of now."""
     fields = head.fields
-    route = serving.snapshot.router.match(head.method, fields.host, head.path)
+    route = find_route(serving.snapshot, client, head, UPGRADE_LINES)
     if route is None or route.upstream is None or not route.enable_websocket:
         return open_exchange(serving, client, head)
     # What frames the request: no body ever follows it.

@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol, cast
 
 from data_plane.config.snapshot import Route, Snapshot, Timeouts
+from data_plane.exchange.opening import find_route
 from data_plane.http import limits
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.head import HeadError, parse_request
@@ -24,6 +25,7 @@ from data_plane.http.trust import NOBODY, Trust
 from data_plane.observe.counters import Counters
 
 if TYPE_CHECKING:
+    from data_plane.exchange.ports import ClientPort
     from data_plane.plugins.interface import PluginRuntime
 
 BACKLOG = 4096
@@ -96,12 +98,12 @@ class Gateway:
     def __repr__(self) -> str:
         return f"<Gateway clients={len(self.clients)} draining={self.draining} {self.pool!r}>"
 
-    def find_route(self, head: bytes) -> Route | None:
+    def find_route(self, head: bytes, client: ClientPort) -> Route | None:
         try:
             request = parse_request(head)
         except HeadError:
             return None
-        return self.snapshot.router.match(request.method, request.fields.host, request.path)
+        return find_route(self.snapshot, client, request)
 
     def admit(self, client: Client) -> int:
         """The connection's id, or 0 when there are too many."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from data_plane.exchange.opening import open_exchange
+from data_plane.exchange.opening import find_route, open_exchange
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.reading import WAIT
 from data_plane.observe.traces import TraceStore, new_id
@@ -23,7 +23,7 @@ from shared.proxy_wasm.trace.text import as_json, lines
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Route, Snapshot
     from data_plane.exchange.messages import RequestHead
-    from data_plane.exchange.ports import PoolPort, Serving, UpstreamPort
+    from data_plane.exchange.ports import ClientPort, PoolPort, Serving, UpstreamPort
     from data_plane.http.listener import Gateway
     from data_plane.observe.counters import Counters
     from data_plane.plugins.runtime import WasmRuntime
@@ -56,8 +56,8 @@ class TracedServing:
         self.pool: PoolPort = gateway.pool
         self.runtime = runtime
 
-    def find_route(self, head: bytes) -> Route | None:
-        return self._gateway.find_route(head)
+    def find_route(self, head: bytes, client: ClientPort) -> Route | None:
+        return self._gateway.find_route(head, client)
 
     @property
     def draining(self) -> bool:
@@ -71,7 +71,7 @@ class TracedServing:
 class Trace:
     """One traced request, until it has ended and was kept."""
 
-    def __init__(self, tracer: Tracer, gateway: Gateway, head: RequestHead, client: tuple[str, int], now_ns: int) -> None:
+    def __init__(self, tracer: Tracer, gateway: Gateway, head: RequestHead, client: ClientPort) -> None:
         self.id = new_id()
         self.runtime = TracedRuntime(tracer.runtime)
         self.serving = TracedServing(gateway, self.runtime)
@@ -80,11 +80,11 @@ class Trace:
         self._store = tracer.store
         self._loop = gateway.loop
         self._began = gateway.loop.time()
-        route = self.serving.snapshot.router.match(head.method, head.fields.host, head.path)
+        route = find_route(self.serving.snapshot, client, head)
         self._request: dict[str, Any] = {
             "id": self.id,
-            "time_ns": now_ns,
-            "client": client[0],
+            "time_ns": client.unix_time_ns(),
+            "client": client.client_address[0],
             "method": head.method.decode("latin-1"),
             "path": head.path.decode("utf-8", "backslashreplace"),
             "host": head.fields.host.decode("utf-8", "backslashreplace"),
@@ -139,7 +139,7 @@ class TracingConnection(ClientConnection):
         super()._open_upgrade(self._follow(request) if admitted else serving, request)
 
     def _follow(self, request: RequestHead) -> Serving:
-        trace = self._trace = Trace(self._tracer, self._gateway, request, self.client_address, self.unix_time_ns())
+        trace = self._trace = Trace(self._tracer, self._gateway, request, self)
         return trace.serving
 
     def send(self, data: bytes) -> None:

@@ -24,6 +24,8 @@ EXCERPT = 80
 TAGS = frozenset({"#array", "#object", "#string"})
 # Marks an object's key, not its value, as the culprit.
 KEY_MARK = "[key]"
+# Where in a value that pydantic sees as one the culprit stands: a key of an error's context.
+INSIDE = "inside"
 
 Location = tuple[str | int, ...]
 # The property names that an object at a location may have.
@@ -82,6 +84,7 @@ def from_validation(error: ValidationError, known: Known) -> SchemaError:
 def _problem(detail: ErrorDetails, known: Known) -> Problem:
     location = tuple(part for part in detail["loc"] if part not in TAGS)
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
+    location += context.get(INSIDE, ())
     if kind == "missing":
         return _at(location[:-1], f'property "{location[-1]}" is required')
     if kind == "extra_forbidden":
@@ -105,6 +108,7 @@ _WRONG_TYPES = {
     "float_type": "number",
     "bool_type": "boolean",
     "tuple_type": "array",
+    "list_type": "array",
     "dict_type": "object",
     "model_type": "object",
     "array_or_object": "array or object",
@@ -133,6 +137,8 @@ def _inner(kind: str, given: object, context: Mapping[str, Any], fallback: str) 
 
 
 def _size(kind: str, given: object, context: Mapping[str, Any]) -> str:
+    if isinstance(given, str):
+        return _WORDS[f"string_{kind}"](given, context)
     what, unit = ("object", "properties") if json_type(given) == "object" else ("array", "items")
     least = kind == "too_short"
     return f"expect {what} to have at {'least' if least else 'most'} {context['min_length' if least else 'max_length']} {unit}"

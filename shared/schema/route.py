@@ -23,6 +23,7 @@ from shared.schema.common import (
     TimeoutSpec,
     UniqueArray,
 )
+from shared.schema.conditions import Addresses, NoLua, Vars
 from shared.schema.hosts import HostPattern
 from shared.schema.plugins import Plugins
 from shared.schema.upstream import HTTP_SCHEMES, UpstreamSpec
@@ -61,10 +62,11 @@ class RouteSpec(Described):
     timeout: Maybe[TimeoutSpec] = None
     enable_websocket: Maybe[bool] = None
 
-    remote_addr: NotYet = None
-    remote_addrs: NotYet = None
-    vars: NotYet = None
-    filter_func: NotYet = None
+    remote_addr: Maybe[Addresses] = None
+    remote_addrs: Maybe[SomeUnique[Addresses]] = None
+    vars: Maybe[Vars] = None
+
+    filter_func: NoLua = None
     script: NotYet = None
     script_id: NotYet = None
 
@@ -76,6 +78,8 @@ class RouteSpec(Described):
             raise _refuse('value should match only one schema, but matches none: property "uri" or "uris" is required')
         if self.host is not None and self.hosts is not None:
             raise _refuse("only one of host or hosts is allowed")
+        if self.remote_addr is not None and self.remote_addrs is not None:
+            raise _refuse("only one of remote_addr or remote_addrs is allowed")
         if self.plugins is None and self.upstream is None and self.upstream_id is None and self.service_id is None:
             raise _refuse(
                 'object matches none of the required: ["plugins"] or ["upstream"] or ["upstream_id"] or ["service_id"]'
@@ -88,6 +92,11 @@ class RouteSpec(Described):
     def paths(self) -> tuple[str, ...]:
         """The path patterns, whichever property they came in."""
         return self.uris if self.uris is not None else (self.uri or "",)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Of clients, whichever property they came in; empty: any."""
+        return self.remote_addrs if self.remote_addrs is not None else () if self.remote_addr is None else (self.remote_addr,)
 
     @property
     def host_patterns(self) -> tuple[str, ...]:

@@ -6,14 +6,15 @@ route takes. A `sni` is only ever seen on a listener that looks for it (`tls://`
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.expression.addresses import Network as Network
 from shared.expression.addresses import parse_network as parse_network
 from shared.schema.common import Described, Maybe, NotYet, ReferenceId
+from shared.schema.conditions import Addresses
 from shared.schema.hosts import HostPattern
 from shared.schema.plugins import WasmPlugins
 from shared.schema.upstream import Port, UpstreamSpec
@@ -21,18 +22,6 @@ from shared.schema.upstream import Port, UpstreamSpec
 
 def _refuse(text: str) -> PydanticCustomError:
     return PydanticCustomError("stream_route", "{text}", {"text": text})
-
-
-def _addresses(value: str) -> str:
-    try:
-        parse_network(value)
-    except ValueError as error:
-        raise _refuse(str(error)) from error
-    return value
-
-
-# No address with its prefix length is longer.
-Addresses = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_addresses)]
 
 
 class StreamRouteSpec(Described):

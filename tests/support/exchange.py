@@ -11,6 +11,7 @@ from data_plane.config.snapshot import Binding, Node, Picker, PluginBinding, Rou
 from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.opening import open_exchange
+from data_plane.exchange.ports import ClientPort
 from data_plane.exchange.requester import Requester
 from data_plane.observe.counters import Counters
 from data_plane.plugins.interface import ChainSink, LocalReply, PluginChain, PluginStream, StreamInfo, Told
@@ -259,7 +260,7 @@ class Stage:
         """None, so that there is a chain, unless `answers` were given."""
         return None if self.answers is None else Stream(self, self.answers)
 
-    def find_route(self, head: bytes) -> Route | None:
+    def find_route(self, head: bytes, client: ClientPort) -> Route | None:
         self.say("find_route")
         return self.snapshot.router.match(b"", b"", b"")
 
