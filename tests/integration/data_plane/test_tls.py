@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -188,12 +189,15 @@ def test_a_response_until_close_ends_with_a_close_notify(running_gateway: LiveTl
 
 
 def test_a_websocket_lives_until_both_sides_have_ended(running_gateway: LiveTlsGateway) -> None:
+    said = threading.Event()
+
     def script(side: UpstreamSide) -> None:
         side.head()
         side.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nglued")
         assert side.until(b"!") == b"hello!"
         side.send(b"and back")
         side.wait_for_close()
+        assert said.wait(10)
         side.send(b"last words")
 
     with upstream(script) as server:
@@ -210,6 +214,7 @@ def test_a_websocket_lives_until_both_sides_have_ended(running_gateway: LiveTlsG
             raw.socket.setblocking(False)
             with suppress(ssl.SSLWantReadError):
                 raw.socket.unwrap()
+            said.set()
             raw.socket.settimeout(10)
             words = b""
             with suppress(ssl.SSLZeroReturnError):
