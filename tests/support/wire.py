@@ -143,7 +143,8 @@ class Wire:
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
         self._loop = Loop()
         loop = cast(asyncio.AbstractEventLoop, self._loop)
-        self.gateway = Gateway(loop, NoPlugins())
+        self.plugins = NoPlugins()
+        self.gateway = Gateway(loop, self.plugins)
         self.server = OneServer(self._loop, answer)
         self.server.outbox = self.gateway.outbox
         self.gateway.pool = cast(Any, self.server)
