@@ -181,7 +181,9 @@ def trust_of(tuning: Tuning) -> Trust:
 
 def watchers_of(gateway: Gateway, tuning: Tuning, state: HostState | None) -> NodeWatchers:
     """Of the nodes of upstreams; without a state the worker checks for itself."""
-    contexts = gateway.pool.contexts = ClientContexts(tuning.ssl_trusted_certificate or None)
+    contexts = gateway.pool.contexts = ClientContexts(
+        tuning.ssl_trusted_certificate or None, lambda ssl_id: gateway.snapshot.ssls.clients.get(ssl_id)
+    )
     rows = None if state is None else state.health
     health = HealthService(gateway.loop, rows, contexts, checks=not tuning.disable_upstream_healthcheck)
     dns = DnsService(gateway.loop, Resolver(servers_of(tuning.dns_resolver)), gateway.pool.retire)

@@ -18,6 +18,7 @@ _MISSING = {
     "services": "failed to fetch service info by service id [{id}], response code: 404",
     "plugin_configs": "failed to fetch plugin config info by plugin config id [{id}], response code: 404",
     "wasm_plugins": "unknown plugin [{id}]",
+    "ssls": "failed to fetch ssl info by ssl id [{id}], response code: 404",
 }
 
 _IN_USE = {
@@ -25,6 +26,7 @@ _IN_USE = {
     "services": "can not delete this service directly, {user} [{id}] is still using it now",
     "plugin_configs": "can not delete this plugin config, {user} [{id}] is still using it now",
     "wasm_plugins": "can not delete this wasm plugin, {user} [{id}] is still using it now",
+    "ssls": "can not delete this ssl, {user} [{id}] is still using it now",
 }
 
 
@@ -64,14 +66,22 @@ def targets(resource: Resource, document: object) -> tuple[Target, ...]:
 
 
 def _targets(resource: Resource, document: dict[str, Any]) -> Iterator[Target]:
-    for name, kind in resource.references.items():
-        if name in document:
-            yield Target(kind, str(document[name]))
+    for path, kind in resource.references.items():
+        found = _at(document, path)
+        if found is not None:
+            yield Target(kind, str(found))
     plugins = document.get("plugins")
     if resource.has_plugins and isinstance(plugins, dict):
         for name, conf in plugins.items():
             meta = conf.get("_meta") if isinstance(conf, dict) else None
             yield Target("wasm_plugins", name, not (isinstance(meta, dict) and meta.get("disable") is True))
+
+
+def _at(document: object, path: str) -> object:
+    """The value of a property, None where there is none."""
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
 
 
 def user_kinds(kind: Kind) -> tuple[Resource, ...]:

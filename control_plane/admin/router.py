@@ -154,10 +154,24 @@ class ResourceRoutes:
         secrets = self._resource.secrets
         if not secrets:
             return value
-        return {name: item for name, item in value.items() if name not in secrets} if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            return None
+        for path in secrets:
+            value = _without(value, path.split("."))
+        return value
 
     def _checked(self, object_id: str) -> str:
         return checked_id(self._resource, object_id)
+
+
+def _without(document: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """A copy without the property; what is of another shape on the way to it is left out whole."""
+    name, *rest = path
+    if name not in document:
+        return document
+    inner = document[name]
+    others = {key: item for key, item in document.items() if key != name}
+    return {**document, name: _without(inner, rest)} if rest and isinstance(inner, dict) else others
 
 
 def checked_id(resource: Resource, object_id: str) -> str:

@@ -284,11 +284,13 @@ NO_NAMES = _NoNames()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SslTable:
-    """`guards`: some of them want a certificate from clients."""
+    """`guards`: some of them want a certificate from clients. `clients`: certificates with their keys (PEM) that upstreams are
+    shown, by id."""
 
     names: SslNames = NO_NAMES
     all: tuple[Ssl, ...] = ()
     guards: bool = False
+    clients: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
 
 
 NO_SSLS = SslTable()

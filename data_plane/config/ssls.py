@@ -22,6 +22,7 @@ class Ssls:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._ssls: dict[str, tuple[tuple[ServerNamePattern, ...], Ssl]] = {}
+        self._clients: dict[str, tuple[str, str]] = {}
         self.table = SslTable()
 
     def recompile(self, ssl_ids: Iterable[str]) -> None:
@@ -33,10 +34,14 @@ class Ssls:
                 ssl = kept(before[1] if before else None, _compile(ssl_id, spec))
                 self._ssls[ssl_id] = (tuple(parse_server_name(name) for name in spec.names), ssl)
             changed = changed or before != self._ssls.get(ssl_id)
+            shown = self._clients.pop(ssl_id, None)
+            if spec is not None and spec.status and spec.type == "client":
+                self._clients[ssl_id] = (spec.cert, spec.key)
+            changed = changed or shown != self._clients.get(ssl_id)
         if changed:
             found = [self._ssls[ssl_id] for ssl_id in sorted(self._ssls)]
             ssls = tuple(ssl for _, ssl in found)
-            self.table = SslTable(ServerNames(found), ssls, any(ssl.client for ssl in ssls))
+            self.table = SslTable(ServerNames(found), ssls, any(ssl.client for ssl in ssls), dict(self._clients))
 
 
 def _compile(ssl_id: str, spec: SslSpec) -> Ssl:

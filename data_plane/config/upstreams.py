@@ -162,6 +162,7 @@ def client_tls(spec: UpstreamSpec) -> ClientTls | None:
         server_name=host_of(spec.upstream_host or "") if spec.pass_host == "rewrite" else "",
         certificate=(shown.client_cert or "") if shown else "",
         private_key=(shown.client_key or "") if shown else "",
+        certificate_id=(shown.client_cert_id or "") if shown else "",
     )
 
 

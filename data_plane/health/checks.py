@@ -98,6 +98,7 @@ def asking_of(spec: UpstreamSpec) -> Asking:
         verify=active is None or active.https_verify_certificate,
         certificate=(shown.client_cert or "") if shown else "",
         private_key=(shown.client_key or "") if shown else "",
+        certificate_id=(shown.client_cert_id or "") if shown else "",
     )
     return Asking(host or "", tls)
 

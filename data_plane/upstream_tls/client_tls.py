@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """`server_name` is empty where the node's host is the name. Certificate (with its chain) and key are PEM, or empty."""
+    """`server_name` is empty where the node's host is the name. Certificate (with its chain) and key are PEM, or empty; with a
+    `certificate_id` they stand in that `ssls` object."""
 
     verify: bool = True
     server_name: str = ""
     certificate: str = ""
     private_key: str = field(default="", repr=False)
+    certificate_id: str = ""
 
     def name_for(self, node: Node) -> str:
         """What is sent as SNI (unless it is an address) and looked for in the certificate."""
@@ -29,7 +31,7 @@ class ClientTls:
 
     def key_for(self, authority: bytes, host: str) -> bytes:
         """What a pool knows the connections by: those with other names, certificates or verification are not for this one."""
-        said = "\0".join((self.server_name or host, str(self.verify), self.certificate, self.private_key))
+        said = "\0".join((self.server_name or host, str(self.verify), self.certificate, self.private_key, self.certificate_id))
         return b"tls#%b#%b" % (authority, hashlib.blake2b(said.encode(), digest_size=16).hexdigest().encode())
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import ssl
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,17 @@ class _Key:
     protocols: tuple[str, ...]
 
 
-class ClientContexts:
-    """`authorities` is a PEM file; without one the system's count (or those of SSL_CERT_FILE)."""
+def no_certificates(ssl_id: str) -> tuple[str, str] | None:
+    return None
 
-    def __init__(self, authorities: str | None = None) -> None:
+
+class ClientContexts:
+    """`authorities` is a PEM file; without one the system's count (or those of SSL_CERT_FILE). `find` has the certificates with
+    their keys that are referred to, as of now."""
+
+    def __init__(self, authorities: str | None = None, find: Callable[[str], tuple[str, str] | None] = no_certificates) -> None:
         self._authorities = authorities
+        self._find = find
         self._contexts: OrderedDict[_Key, asyncio.Future[ssl.SSLContext]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -44,7 +51,7 @@ class ClientContexts:
 
     async def get(self, tls: ClientTls, *protocols: str) -> ssl.SSLContext:
         """With the ALPN protocols to offer, if any."""
-        key = _Key(tls.verify, tls.certificate, tls.private_key, protocols)
+        key = _Key(tls.verify, *self._shown(tls), protocols)
         future = self._contexts.get(key)
         if future is None or (future.done() and (future.cancelled() or future.exception() is not None)):
             future = self._contexts[key] = asyncio.ensure_future(asyncio.to_thread(self._make, key))
@@ -53,6 +60,14 @@ class ClientContexts:
         self._contexts.move_to_end(key)
         # One of several that wait for it may give up.
         return await asyncio.shield(future)
+
+    def _shown(self, tls: ClientTls) -> tuple[str, str]:
+        if not tls.certificate_id:
+            return tls.certificate, tls.private_key
+        found = self._find(tls.certificate_id)
+        if found is None:
+            raise TlsMaterialError(f"there is no enabled ssls object of type client with the id {tls.certificate_id}")
+        return found
 
     def _make(self, key: _Key) -> ssl.SSLContext:
         try:

@@ -34,7 +34,7 @@ class TlsFailureLog:
                 node=f"{node.host}:{node.port}",
                 server_name=tls.name_for(node),
                 verify=tls.verify,
-                client_certificate=bool(tls.certificate),
+                client_certificate=bool(tls.certificate or tls.certificate_id),
                 reason=reason_of(error),
             )
 

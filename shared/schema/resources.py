@@ -41,7 +41,8 @@ S = TypeVar("S", bound=Spec)
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`references` maps a property to the kind that it names an object of; no answer shows the properties in `secrets`."""
+    """`references` maps a property to the kind that it names an object of; no answer shows the properties in `secrets`. Those
+    inside of others are written with a dot."""
 
     kind: Kind
     singular: str
@@ -52,6 +53,8 @@ class Resource:
     secrets: tuple[str, ...] = ()
 
 
+_OF_INLINE_UPSTREAM: Mapping[str, Kind] = {"upstream.tls.client_cert_id": "ssls"}
+
 RESOURCES: dict[Kind, Resource] = {
     resource.kind: resource
     for resource in (
@@ -59,11 +62,30 @@ RESOURCES: dict[Kind, Resource] = {
             "routes",
             "route",
             RouteSpec,
-            references={"upstream_id": "upstreams", "service_id": "services", "plugin_config_id": "plugin_configs"},
+            references={
+                "upstream_id": "upstreams",
+                "service_id": "services",
+                "plugin_config_id": "plugin_configs",
+                **_OF_INLINE_UPSTREAM,
+            },
             has_plugins=True,
+            secrets=("upstream.tls.client_key",),
         ),
-        Resource("services", "service", ServiceSpec, references={"upstream_id": "upstreams"}, has_plugins=True),
-        Resource("upstreams", "upstream", UpstreamSpec),
+        Resource(
+            "services",
+            "service",
+            ServiceSpec,
+            references={"upstream_id": "upstreams", **_OF_INLINE_UPSTREAM},
+            has_plugins=True,
+            secrets=("upstream.tls.client_key",),
+        ),
+        Resource(
+            "upstreams",
+            "upstream",
+            UpstreamSpec,
+            references={"tls.client_cert_id": "ssls"},
+            secrets=("tls.client_key",),
+        ),
         Resource("plugin_configs", "plugin_config", PluginConfigSpec, NO_POST, has_plugins=True),
         Resource("global_rules", "global_rule", GlobalRuleSpec, NO_POST, has_plugins=True),
         Resource(
@@ -71,8 +93,9 @@ RESOURCES: dict[Kind, Resource] = {
             "stream_route",
             StreamRouteSpec,
             NO_PATCH,
-            references={"upstream_id": "upstreams", "service_id": "services"},
+            references={"upstream_id": "upstreams", "service_id": "services", **_OF_INLINE_UPSTREAM},
             has_plugins=True,
+            secrets=("upstream.tls.client_key",),
         ),
         Resource("wasm_plugins", "wasm_plugin", WasmPluginSpec, NO_POST),
         Resource("ssls", "ssl", SslSpec, secrets=("key", "keys")),
