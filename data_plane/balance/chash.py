@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Container, Sequence
 from hashlib import blake2b
 from math import gcd
-from struct import Struct
+from struct import Struct, unpack_from
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 # As ketama and APISIX have it.
 POINTS_PER_WEIGHT = 160
-# Of one ring: 10 ms to build, and a deviation of 5 % with a hundred nodes. Larger upstreams get fewer points for each weight.
-MOST_POINTS = 1 << 15
+# Of one ring: some 10 ms to build, which is what a worker may stand still. Upstreams of more than a hundred nodes get fewer
+# points for each weight: the shares of a thousand differ by a quarter from what the weights say, those of a hundred by 8 %.
+MOST_POINTS = 1 << 14
 
-_DIGEST_POINTS = Struct(">8Q")
+# More nodes than an upstream may have.
+INDEX_MASK = (1 << 20) - 1
+
 _KEY_POINT = Struct(">Q")
 
 
@@ -36,15 +39,14 @@ class Ring:
         divisor = gcd(*(node.weight for node in nodes)) or 1
         total = sum(node.weight // divisor for node in nodes)
         each = min(float(POINTS_PER_WEIGHT), MOST_POINTS / max(1, total))
-        # Ties, one in 2**34 rings of full size, go to the smaller index: the same on every worker.
-        ring = [
-            (point, index)
-            for index, node in enumerate(nodes)
-            for point in _points(node, max(1, round(node.weight // divisor * each)))
-        ]
-        ring.sort()
-        self._points = [point for point, _ in ring]
-        self._owners = [self.nodes[index] for _, index in ring]
+        points: list[int] = []
+        for index, node in enumerate(nodes):
+            count = max(1, round(node.weight // divisor * each))
+            # The owner's index takes the place of the lowest bits: plain integers are sorted three times as fast as pairs.
+            points += [point & ~INDEX_MASK | index for point in _points(node, count)]
+        points.sort()
+        self._points = points
+        self._owners = [self.nodes[point & INDEX_MASK] for point in points]
 
     def choose(self, key: bytes, passed: Container[Node]) -> Node | None:
         """The first owner behind the key that is not among those to pass by."""
@@ -82,8 +84,10 @@ class ConsistentHash:
 
 def _points(node: Node, count: int) -> list[int]:
     """Eight of each digest."""
-    name = f"{node.address or node.host}|{node.port}|".encode()
-    points: list[int] = []
+    name = blake2b(f"{node.address or node.host}|{node.port}|".encode())
+    digests: list[bytes] = []
     for number in range(-(-count // 8)):
-        points += _DIGEST_POINTS.unpack(blake2b(name + b"%d" % number, digest_size=64).digest())
-    return points[:count]
+        digest = name.copy()
+        digest.update(b"%d" % number)
+        digests.append(digest.digest())
+    return list(unpack_from(f">{count}Q", b"".join(digests)))
