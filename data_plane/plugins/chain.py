@@ -146,26 +146,28 @@ class WasmChain(Bodies):
             if context is None:
                 continue
             try:
-                if (len(links) > 1 or self._bypassed) and context.vm.logs_streams:
-                    self._show_finals(link, context)
                 link.context = None
-                context.finish()
+                if (len(links) > 1 or self._bypassed) and context.vm.logs_streams:
+                    context.finish(*self._finals(link, context))
+                else:
+                    context.finish()
             except VmFailed as failure:
                 self._drop(link, failure)
             else:
                 if link.slot.retired:
                     self._owner.stream_ended(link)
 
-    def _show_finals(self, link: Link, context: HttpContext) -> None:
+    def _finals(self, link: Link, context: HttpContext) -> tuple[bytes | None, bytes | None]:
         """on_log reads the messages as they left the gateway, also where a later plugin changed them. A plugin that the request
         did not reach logs it as it was where it ended, as in Envoy."""
         request, response = self._final_request or self._first_request, self._final_response
-        if request is None and not context.opened:
-            return
-        if request is not None and request is not link.passed[Direction.REQUEST]:
+        if not context.opened:
+            if request is None:
+                return None, None
             context.request_headers(request, True, silent=True)
-        if response is not None and response is not link.passed[Direction.RESPONSE]:
-            context.response_headers(response, True, silent=True)
+        elif request is link.passed[Direction.REQUEST]:
+            request = None
+        return request, None if response is link.passed[Direction.RESPONSE] else response
 
     # --- heads and bodies through the links
 

@@ -120,6 +120,12 @@ def _call_foreign_function(vm: PluginVM, op: Operands) -> Answer:
     return Answer(Status.OK, result) if isinstance(result, bytes) else Answer(result)
 
 
+def _final_head(vm: PluginVM, op: Operands) -> Answer:
+    stream = vm.streams.get(op.context_id)
+    head = None if stream is None else stream.finals[op.number == MapType.RESPONSE_HEADERS]
+    return Answer(Status.NOT_FOUND) if head is None else Answer(Status.OK, head)
+
+
 def _set_tick_period(vm: PluginVM, op: Operands) -> Answer:
     root = vm.roots.get(op.root_id)
     if root is None:
@@ -172,7 +178,7 @@ Own = Callable[["PluginVM", Operands], Answer]
 Called = Callable[["PluginVM", Operands], tuple[Status, int]]
 Shared = Callable[["SharedServices", "PluginVM", Operands], Answer]
 
-OWN: dict[int, Own] = {1: _get_property, 2: _set_property, 3: _set_tick_period, 14: _call_foreign_function}
+OWN: dict[int, Own] = {1: _get_property, 2: _set_property, 3: _set_tick_period, 14: _call_foreign_function, 15: _final_head}
 OWN |= {code: _call(operation) for code, operation in call_operations.OPERATIONS.items()}
 SHARED: dict[int, Shared] = {
     4: _get_data,

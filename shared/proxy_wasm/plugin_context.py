@@ -74,10 +74,11 @@ class PluginContext:
 class HttpContext:
     """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome.
 
-    `before_end` is called before the plugin hears of the end, where somebody wants to know.
+    `before_end` is called before the plugin hears of the end, where somebody wants to know. `finals` are the heads of the request
+    and of the response that differ from what the plugin saw, for its last callbacks.
     """
 
-    __slots__ = ("_owner", "before_end", "id", "opened", "root", "vm")
+    __slots__ = ("_owner", "before_end", "finals", "id", "opened", "root", "vm")
 
     def __init__(self, root: PluginContext, owner: StreamOwner | None = None) -> None:
         """Without an owner of its own only in a subclass that is one."""
@@ -157,15 +158,24 @@ class HttpContext:
         vm = self.vm
         return vm.output(vm.call(vm.take_body, self.id, direction))
 
-    def finish(self) -> None:
-        """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept. Once: it has no id afterwards."""
+    def finish(self, request: bytes | None = None, response: bytes | None = None) -> None:
+        """on_done, on_log, on_delete. Also for a failed VM, where only the books are kept. Once: it has no id afterwards.
+
+        The heads are those that left the gateway, where they are not what the plugin saw last.
+        """
         if self.before_end is not None:
             self.before_end(self)
         vm, root = self.vm, self.root
         root.streams -= 1
         if self.opened:
             try:
-                if vm.failed is None and vm.finish(b"", self.id, 0, 0):
+                stale = 0
+                if request is not None or response is not None:
+                    self.finals = (request, response)
+                    stale = (request is not None) << MapType.REQUEST_HEADERS | (
+                        response is not None
+                    ) << MapType.RESPONSE_HEADERS
+                if vm.failed is None and vm.finish(b"", self.id, stale, 0):
                     vm.settle(self)
             except GuestTrap as trap:
                 raise vm.fail(trap) from None

@@ -96,7 +96,7 @@ class PluginVM:
         self.root_tick, self.root_done = core.phase("root_tick", 1, seconds), core.phase("root_done", 1, seconds)
         self.root_queue_ready = core.phase("root_queue_ready", 2, seconds)
         self.root_delete = core.phase("root_delete", 1, seconds)
-        self.finish = core.stream_phase("finish", seconds, 1)
+        self.finish = core.stream_phase("finish", seconds, 2)
         self.request_headers = core.head_phase("request_headers", seconds, self._out_pointer)
         self.response_headers = core.head_phase("response_headers", seconds, self._out_pointer)
         self.last_response = core.head_phase("last_response", seconds, self._out_pointer)

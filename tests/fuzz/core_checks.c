@@ -42,7 +42,7 @@ static void check_heads(void) {
   action = make_503;
   CHECK(out_is("HTTP/1.1 503 Service Unavailable\r\na: b\r\n", response_headers(3, ROOT, text("HTTP/1.1 200 OK\r\na: b\r\n"), 1)));
   action = NULL;
-  CHECK(finish(STREAM) == 0 && finish(3) == 0);
+  CHECK(finish(STREAM, 0) == 0 && finish(3, 0) == 0);
 }
 
 static void check_unfinished_heads(void) {
@@ -51,10 +51,10 @@ static void check_unfinished_heads(void) {
   for (u32 k = 0; k < sizeof heads / sizeof *heads; k++) {
     request_headers(STREAM, ROOT, text(heads[k]), 1);
     response_headers(STREAM, ROOT, text(heads[k]), 1);
-    finish(STREAM);
+    finish(STREAM, 0);
   }
   CHECK(request_headers(STREAM, ROOT, text("GET / HTTP/1.1\r\nno colon\r\n"), 1) == NO_ROOM);
-  finish(STREAM);
+  finish(STREAM, 0);
 }
 
 static void replace_often(u32 id) {
@@ -72,7 +72,7 @@ static void check_arena_limit(void) {
   request_headers(STREAM, ROOT, text("GET / HTTP/1.1\r\nhost: a\r\n"), 1);
   CHECK(contexts[STREAM]->arena.total <= 2 * ARENA_LIMIT);
   action = NULL;
-  finish(STREAM);
+  finish(STREAM, 0);
 }
 
 static void check_bodies(void) {
@@ -84,7 +84,7 @@ static void check_bodies(void) {
   CHECK(body(STREAM, 0, text("-more"), 1) == LOOK && result.out_size == 9);
   CHECK(!memcmp(contexts[STREAM]->body[0].data, "held-more", 9));
   CHECK(body(STREAM, 1, 0, 1) == 0);
-  finish(STREAM);
+  finish(STREAM, 0);
 }
 
 static void exit_now(u32 id) { (void)id; proc_exit(3); }
@@ -146,8 +146,8 @@ static void check_others(void) {
   action = other_done;
   body(STREAM, 0, 0, 1);
   action = NULL;
-  finish(3); /* before Python asked for it */
+  finish(3, 0); /* before Python asked for it */
   CHECK(next_other() == 0 && dirty_count == 0);
-  finish(STREAM);
+  finish(STREAM, 0);
 }
 

@@ -172,7 +172,7 @@ static i32 tcp_step(u32 id, u32 root) {
   u32 direction = random_below(2);
   if (!contexts[id]) return new_connection(id, root);
   switch (random_below(8)) {
-    case 0: return finish(id);
+    case 0: return finish(id, random_below(16));
     case 1: return tcp_closed(id, direction, 0, random_below(3));
     case 2: {
       u32 n = tcp_held(id, direction);
@@ -228,7 +228,7 @@ static void random_step(void) {
     case 6: if (contexts[id]) take_body(id, random_below(2)); break;
     case 7: if (contexts[id]) { budget = 1ull << 40; answer = trailers(id, random_below(2), random_trailers(), one_in(9) ? SILENT : 0); } break;
     case 8: if (contexts[id]) answer = take_trailers(id, random_below(2)); break;
-    default: answer = finish(id);
+    default: answer = finish(id, random_below(16));
   }
   CHECK(answer >= NO_ROOM && answer < 1 << 21);
   settle_all(answer);
@@ -260,7 +260,7 @@ static void fuzz(u64 seed, u32 rounds) {
   action = NULL;
   answer_with = 1;
   budget = 1ull << 40;
-  for (u32 id = 4; id <= 24; id++) finish(id);
+  for (u32 id = 4; id <= 24; id++) finish(id, 0);
   for (u32 id = 1; id <= 3; id++) if (alive[id]) { root_call(id, CALL_GRPC_CLOSE, 0, 0); root_delete(id); alive[id] = 0; }
   CHECK(dirty_count == 0 && !dirty_contexts);
   u32 unused = 0;

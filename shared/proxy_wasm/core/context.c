@@ -310,11 +310,12 @@ static void end_stream(Context *c) {
   context_free(c);
 }
 
-/* A failing on_log must not keep the stream. */
-EXPORT("finish") i32 finish(u32 id) {
+/* `stale`: bit per map type whose head changed after the plugin had it. A failing on_log must not keep the stream. */
+EXPORT("finish") i32 finish(u32 id, u32 stale) {
   Context *c = contexts[id];
   if (!c) return 0; /* there was no room for it */
   enter(c);
+  c->stale = (u8)(stale & (1u << REQUEST_HEADERS | 1u << RESPONSE_HEADERS));
   if (!c->created) {
     if (!c->maps[REQUEST_HEADERS].present) { context_free(c); return 0; } /* nor for its head: the guest has not heard of it */
     on_context_create(id, c->root); /* another plugin ended the request before it came here, and this one logs it, as in Envoy */

@@ -109,6 +109,7 @@ struct Context {
   u8 pending_done;    /* on_done of a PluginContext answered false */
   u8 is_grpc;
   u8 is_tcp;          /* a connection, not a request (tcp.c) */
+  u8 stale;           /* bit per map type: the head changed after it was here; Python has it (final_head) */
   u8 status_known;    /* :status stands as it was parsed, so `reason` belongs to it */
   u8 dirty;           /* is in the list of contexts with effects */
   u32 effects;        /* F_* recorded by host calls */
@@ -130,7 +131,8 @@ typedef struct {
 /* Arguments of host_op: byte strings in core memory and numbers. The answer is written to `io`, `out_size` bytes. */
 typedef struct { u32 context, root, in[2][2], number[2], out_size, out_number; } Op;
 enum { OP_GET_PROPERTY = 1, OP_SET_PROPERTY, OP_SET_TICK_PERIOD, OP_GET_SHARED_DATA, OP_SET_SHARED_DATA, OP_REGISTER_QUEUE,
-       OP_RESOLVE_QUEUE, OP_ENQUEUE, OP_DEQUEUE, OP_DEFINE_METRIC, OP_INCREMENT_METRIC, OP_RECORD_METRIC, OP_GET_METRIC, OP_CALL_FOREIGN_FUNCTION };
+       OP_RESOLVE_QUEUE, OP_ENQUEUE, OP_DEQUEUE, OP_DEFINE_METRIC, OP_INCREMENT_METRIC, OP_RECORD_METRIC, OP_GET_METRIC, OP_CALL_FOREIGN_FUNCTION,
+       OP_FINAL_HEAD };
 enum { OP_HTTP_CALL = 32, OP_GRPC_CALL, OP_GRPC_STREAM, OP_GRPC_SEND, OP_GRPC_CANCEL, OP_GRPC_CLOSE };
 
 #endif

@@ -99,8 +99,19 @@ EXPORT("proxy_get_status") i32 proxy_get_status(gptr code_out, gptr message_out,
 
 /* --- header maps */
 
+/* Later plugins changed a head: few plugins that log look at it, so it comes when one does. */
+static void renew_head(Context *c, u32 type) {
+  c->stale &= (u8)~(1u << type);
+  op = (Op){.number = {type}};
+  if (call_op(OP_FINAL_HEAD, c) != OK) return;
+  Map *m = c->maps + type, before = *m;
+  i32 read = type == REQUEST_HEADERS ? (m->count = 0, parse_request(c, io.data, op.out_size, "http", 4)) : parse_response(c, io.data, op.out_size);
+  if (!read) *m = before;
+}
+
 static Map *map_of(Context *c, u32 type) {
   if (type >= MAPS) return received_map(type);
+  if (c && c->stale >> type & 1) renew_head(c, type);
   return c && c->maps[type].present ? c->maps + type : NULL;
 }
 
