@@ -22,6 +22,7 @@ from control_plane.admin.collector import Collector
 from control_plane.admin.dry_run import DryRuns
 from control_plane.admin.module_routes import ModuleRoutes
 from control_plane.admin.modules import Modules
+from control_plane.admin.plugin_routes import PluginRoutes
 from control_plane.admin.resources import Resources
 from control_plane.admin.router import ResourceRoutes, schema, unmatched
 from control_plane.admin.version_routes import VersionRoutes
@@ -99,6 +100,7 @@ def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str]) -
     # Before the kinds: `module` is no sub-path of a PATCH, and `schema` no kind.
     ModuleRoutes(resources, modules).register(router)
     VersionRoutes(resources).register(router)
+    PluginRoutes(resources).register(router)
     for resource in RESOURCES.values():
         ResourceRoutes(resource, resources).register(router)
     router.add_api_route("/schema/{kind}", schema, methods=["GET"], tags=["schema"], responses=openapi.FAILURES)

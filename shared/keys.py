@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-Kind = Literal["routes", "services", "upstreams", "plugin_configs", "global_rules", "stream_routes", "wasm_plugins", "ssls"]
+Kind = Literal["routes", "services", "upstreams", "plugin_configs", "global_rules", "stream_routes", "wasm_plugins", "ssls", "plugin_metadata"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CONFIG_PREFIX: Final = "/apisix/"

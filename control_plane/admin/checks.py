@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from control_plane.admin.references import Target, first_user, targets, user_kinds
+from control_plane.admin.references import Target, first_user, plugin_names, targets, user_kinds
 from control_plane.errors import BadRequest
 from shared.keys import Kind, guard_key, kind_prefix, parse_resource_key, resource_key
 from shared.schema.document import DocumentError, decode
-from shared.schema.resources import RESOURCES, Resource
+from shared.schema.resources import Resource
 from shared.store.contract import ConfigStore, Delete, Entry, Expect, Put
 
 
@@ -77,9 +77,9 @@ class Checks:
         """All writers of global rules expect and rewrite one guard, so that two new rules see each other."""
         guard = guard_key("global_rules")
         entry = await self.store.get(guard)
-        wanted = {target.id for target in targets(RESOURCES["global_rules"], document)}
+        wanted = plugin_names(document)
         async for rule_id, rule in self._naming("global_rules", b""):
-            taken = {target.id for target in targets(RESOURCES["global_rules"], rule)} & wanted
+            taken = plugin_names(rule) & wanted
             if taken and rule_id != object_id:
                 raise BadRequest(f"plugin '{min(taken)}' already exists in global rule with id '{rule_id}'")
         return Plan((Expect(guard, entry.mod_revision if entry else 0),), (Put(guard, b"1"),))

@@ -18,8 +18,10 @@ from control_plane.errors import AdminError, BadRequest
 from control_plane.sandbox.job import STAGES, Job, Refusal
 from control_plane.sandbox.sandbox import Sandbox, SandboxError
 from shared.keys import guard_key, kind_prefix, parse_resource_key, resource_key
+from shared.plugin.registry import registry
 from shared.schema.common import PluginConf, configuration_bytes
 from shared.schema.errors import json_path
+from shared.schema.plugins import AnyConf
 from shared.schema.resources import Resource, parse_stored, validate
 from shared.schema.wasm_plugin import WasmPluginSpec
 from shared.store.contract import ConfigStore, Expect, Put
@@ -118,11 +120,13 @@ class DryRuns:
 def _enabled(plugins: object) -> dict[str, PluginConf]:
     """Of a validated document."""
     confs = plugins if isinstance(plugins, dict) else {}
-    return _enabled_confs({name: PluginConf.model_validate(conf) for name, conf in confs.items()})
+    wasm = {name: conf for name, conf in confs.items() if registry().get(name) is None}
+    return _enabled_confs({name: PluginConf.model_validate(conf) for name, conf in wasm.items()})
 
 
-def _enabled_confs(confs: Mapping[str, PluginConf] | None) -> dict[str, PluginConf]:
-    return {name: conf for name, conf in (confs or {}).items() if not conf.meta.disable}
+def _enabled_confs(confs: Mapping[str, AnyConf] | None) -> dict[str, PluginConf]:
+    """Of Wasm plugins."""
+    return {name: conf for name, conf in (confs or {}).items() if isinstance(conf, PluginConf) and not conf.meta.disable}
 
 
 def _job(name: str, spec: WasmPluginSpec, configurations: Iterable[bytes]) -> Job | None:

@@ -66,6 +66,7 @@ EXAMPLES: dict[Kind, dict[str, Any]] = {
     "global_rules": {"plugins": _PLUGINS},
     "stream_routes": {"server_port": 9100, "upstream": {"nodes": {"127.0.0.1:5432": 1}}},
     "wasm_plugins": {"priority": 100, "failure_policy": "fail_open"},
+    "plugin_metadata": {"https_port": 8443},
     "ssls": example_ssl("example.com"),
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.keys import Kind
+from shared.plugin.registry import registry
 from shared.schema.resources import RESOURCES, Resource
 
 _MISSING = {
@@ -73,8 +74,16 @@ def _targets(resource: Resource, document: dict[str, Any]) -> Iterator[Target]:
     plugins = document.get("plugins")
     if resource.has_plugins and isinstance(plugins, dict):
         for name, conf in plugins.items():
+            if registry().get(name) is not None:
+                continue
             meta = conf.get("_meta") if isinstance(conf, dict) else None
             yield Target("wasm_plugins", name, not (isinstance(meta, dict) and meta.get("disable") is True))
+
+
+def plugin_names(document: object) -> set[str]:
+    """Of all plugins, native ones too, that a stored or new document names."""
+    plugins = document.get("plugins") if isinstance(document, dict) else None
+    return set(plugins) if isinstance(plugins, dict) else set()
 
 
 def _at(document: object, path: str) -> object:

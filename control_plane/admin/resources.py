@@ -22,7 +22,9 @@ from control_plane.admin.modules import Modules
 from control_plane.admin.versions import Versions
 from control_plane.errors import AdminError, BadRequest, KeyNotFound
 from shared.keys import generated_id, kind_prefix, parse_resource_key, resource_key
+from shared.plugin.registry import REFUSED, registry
 from shared.schema.document import DocumentError, decode, encode
+from shared.schema.plugin_metadata import read_metadata
 from shared.schema.resources import BOOKKEEPING, TIMESTAMPS, Resource, validate
 from shared.schema.wasm_plugin import WasmPluginSpec
 from shared.store.contract import ConfigStore, Delete, Entry, Expect, Put
@@ -176,6 +178,7 @@ class Resources:
         stored = _stored_object(entry)
         previous = None if entry is None else _without(stored, BOOKKEEPING)
         document = await self._complete(resource, change(previous), previous)
+        _check_name(resource, object_id, document)
         plan = await self.checks.before_write(resource, object_id, document, previous)
         if options.dry_run:
             # A PATCH answers for what it changes, everything else for the whole document.
@@ -256,6 +259,14 @@ def _refuse_timestamps(document: object) -> None:
 def _check_body_id(resource: Resource, object_id: str, document: object) -> None:
     if isinstance(document, dict) and "id" in document and str(document["id"]) != object_id:
         raise BadRequest(f"wrong {resource.singular} id")
+
+
+def _check_name(resource: Resource, object_id: str, document: dict[str, Any]) -> None:
+    """What may be written under a plugin's name. Raises BadRequest, SchemaError."""
+    if resource.kind == "plugin_metadata":
+        read_metadata(object_id, document)
+    elif resource.kind == "wasm_plugins" and (object_id in REFUSED or registry().get(object_id) is not None):
+        raise BadRequest(f"the name {object_id} is that of a native plugin: a Wasm plugin needs another one")
 
 
 async def _pause() -> None:

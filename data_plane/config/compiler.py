@@ -19,6 +19,7 @@ from data_plane.config.bindings import program_of
 from data_plane.config.global_plugins import GlobalPlugins, bind_global
 from data_plane.config.held import HeldTables
 from data_plane.config.named_upstreams import NamedUpstreams
+from data_plane.config.plugin_metadata import MetadataTable
 from data_plane.config.plugins import PluginRegistry
 from data_plane.config.routes import Surroundings, choose_upstream, compile_route, conditions_of
 from data_plane.config.snapshot import BY_REQUIREMENT, Route, Snapshot, WasmPlugin
@@ -41,6 +42,7 @@ class Compiler:
         self._tables = Tables()
         self._held = HeldTables(self._tables)
         self._registry = PluginRegistry()
+        self._metadata = MetadataTable(self._tables)
         self._upstreams = UpstreamTable(watchers)
         self._named = NamedUpstreams(self._tables, self._upstreams)
         self._staged: set[ResourceKey] = set()
@@ -56,7 +58,8 @@ class Compiler:
     @property
     def problems(self) -> dict[str, str]:
         """Store key -> what is wrong with its value, as of the last commit."""
-        found = {**self._global_problems, **self._held.problems, **self._registry.problems, **self._tables.problems}
+        found = {**self._global_problems, **self._held.problems, **self._registry.problems, **self._metadata.problems}
+        found |= self._tables.problems
         return store_problems(found)
 
     def load(self, listing: Listing) -> Steps[None]:
@@ -82,6 +85,7 @@ class Compiler:
         affected = yield from self._held.check_all(touched, self._registry.live, silent)
         self._registry.release(self._held.runs)
         plugins = self._registry.all()
+        self._metadata.update(key.id for key in touched if key.kind == "plugin_metadata")
         self._ssls.recompile(key.id for key in touched if key.kind == "ssls")
         if self._recompile_global(affected, plugins):
             for route_id in self._held.routes:
@@ -122,7 +126,7 @@ class Compiler:
         if not any(key.kind == "global_rules" for key in affected):
             return False
         before = self._global
-        self._global, self._global_problems = bind_global(self._held.global_rules, plugins, before)
+        self._global, self._global_problems = bind_global(self._held.global_rules, plugins, before, self._metadata.values)
         return self._global != before
 
     def _forget_upstreams(self, touched: Iterable[ResourceKey]) -> None:
@@ -169,7 +173,7 @@ class Compiler:
         route = compile_route(
             route_id,
             spec,
-            Surroundings(service, plugin_config, self._global, plugins),
+            Surroundings(service, plugin_config, self._global, plugins, self._metadata.values),
             lambda: choose_upstream(f"route/{route_id}", spec, service_spec, self._find_upstream, self._upstreams),
             self._routes.get(route_id),
         )

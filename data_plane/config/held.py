@@ -83,7 +83,7 @@ class HeldTables:
                 held = self.global_rules.get(key.id)
             case "stream_routes":
                 held = self.stream_routes.get(key.id)
-            case "upstreams" | "wasm_plugins" | "ssls":
+            case "upstreams" | "wasm_plugins" | "ssls" | "plugin_metadata":
                 pass
         return held is not None and held.complete and plugin in enabled_plugins(held.spec)
 

@@ -21,7 +21,7 @@ from shared.path_pattern import PathPattern, parse_paths
 from shared.schema.common import PluginConf
 from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
-from shared.schema.plugins import AnyConf
+from shared.schema.plugins import AnyConf, NativeConf
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
 from shared.schema.stream_route import StreamRouteSpec
@@ -62,9 +62,15 @@ def enabled_plugins(spec: HolderSpec) -> set[str]:
     return {name for name, conf in plugins.items() if isinstance(conf, PluginConf) and not conf.meta.disable}
 
 
+def _with_metadata(spec: HolderSpec) -> list[str]:
+    plugins: Mapping[str, AnyConf] = spec.plugins or {}
+    return [name for name, conf in plugins.items() if isinstance(conf, NativeConf) and conf.plugin.Metadata is not None]
+
+
 def references_of(spec: HolderSpec) -> set[ResourceKey]:
     """Every resource whose change may change what is compiled from this one."""
     found = {ResourceKey("wasm_plugins", name) for name in enabled_plugins(spec)}
+    found |= {ResourceKey("plugin_metadata", name) for name in _with_metadata(spec)}
     if isinstance(spec, RouteSpec | ServiceSpec | StreamRouteSpec) and spec.upstream_id is not None:
         found.add(ResourceKey("upstreams", spec.upstream_id))
     if isinstance(spec, RouteSpec | StreamRouteSpec) and spec.service_id is not None:

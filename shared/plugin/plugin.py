@@ -45,9 +45,10 @@ class Plugin(Generic[C]):
     priority: ClassVar[int]
     version: ClassVar[str] = "0.1"
     kind: ClassVar[Literal["", "auth"]] = ""
-    Config: ClassVar[type[BaseModel]]
-    Metadata: ClassVar[type[BaseModel] | None] = None
-    Consumer: ClassVar[type[BaseModel] | None] = None
+    # Classes of pydantic models.
+    Config: ClassVar[Any]
+    Metadata: ClassVar[Any] = None
+    Consumer: ClassVar[Any] = None
     encrypted: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: C, metadata: BaseModel | None = None) -> None:

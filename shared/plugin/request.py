@@ -7,16 +7,28 @@ what one phase leaves there, a later one finds.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_plus
 
+from shared.expression.request import RequestVariables
 from shared.plugin.head import Head, text
 from shared.plugin.reply import STATUSES, status_line
 from shared.request_path import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+
+# A name, an IPv4 address or a bracketed IPv6 address, and perhaps a port.
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+def check_authority(value: str) -> None:
+    """Raises ValueError for what cannot be a Host."""
+    if _AUTHORITY.fullmatch(value) is None:
+        raise ValueError(f"not a host with an optional port: {value!r}")
 
 
 class Fields(Protocol):
@@ -95,16 +107,19 @@ class ExchangeFacts(Protocol):
 
 
 class Request(Head):
-    __slots__ = ("_asked", "_context", "client_ip", "client_port", "exchange")
+    __slots__ = ("_asked", "_context", "_variables", "client_address", "exchange", "max_body")
 
     def __init__(self, exchange: ExchangeFacts, asked: Asked) -> None:
         self._raw = asked.open
         self._lower: bytes | None = None
         self._asked = asked
         self._context: dict[Hashable, Any] | None = None
+        self._variables: tuple[bytes, RequestVariables] | None = None
         self.exchange = exchange
-        # A plugin that knows better (real-ip) writes them.
-        self.client_ip, self.client_port = exchange.client_address
+        # A plugin that knows better (real-ip) writes it.
+        self.client_address = exchange.client_address
+        # Bytes of a body that a plugin lets pass at most.
+        self.max_body: int | None = None
 
     @property
     def context(self) -> dict[Hashable, Any]:
@@ -130,6 +145,11 @@ class Request(Head):
         return text(query) if mark else None
 
     @property
+    def asked_target(self) -> str:
+        """Path, normalised, and query, as they came."""
+        return text(_target(self._asked.open))
+
+    @property
     def host(self) -> str:
         """In lower case, without port; empty when an HTTP/1.0 client sent none."""
         return text(self._asked.fields.host)
@@ -150,6 +170,40 @@ class Request(Head):
         """As the gateway saw it: it has written X-Forwarded-Proto itself."""
         return "https" if self.header("x-forwarded-proto") == "https" else "http"
 
+    @property
+    def client_ip(self) -> str:
+        return self.client_address[0]
+
+    @property
+    def variables(self) -> RequestVariables:
+        """As `vars` and `$variables` read the request: its target as it came, fields as the plugins before have left them."""
+        known = self._variables
+        if known is not None and known[0] is self._raw and known[1].client_address is self.client_address:
+            return known[1]
+        variables = self._new_variables()
+        self._variables = (self._raw, variables)
+        return variables
+
+    def _new_variables(self) -> RequestVariables:
+        asked, exchange, opened = self._asked, self.exchange, self._raw
+        if opened is not asked.open:
+            opened = asked.open.partition(b"\r\n")[0] + opened[opened.index(b"\r\n") :]
+        fields = asked.fields
+        variables = RequestVariables(
+            asked.method,
+            asked.path,
+            fields.host,
+            opened,
+            self.client_address,
+            exchange.local_address,
+            exchange.protocol,
+            fields.length,
+        )
+        route = exchange.route
+        if route is not None:
+            variables.route_id, variables.route_name, variables.service_id = route.id, route.name, route.service_id
+        return variables
+
     # What goes to the upstream.
 
     @property
@@ -163,6 +217,24 @@ class Request(Head):
         method, _, rest = self._raw.partition(b" ")
         _, _, version = rest.partition(b" ")
         self.raw = b"%b %b %b" % (method, target_bytes(target), version)
+
+    def set_header(self, name: str, value: str) -> None:
+        """As `Head.set_header`; there is always one Host, and it is one. Raises ValueError."""
+        if name.lower() == "host":
+            check_authority(value)
+        super().set_header(name, value)
+
+    def add_header(self, name: str, value: str) -> None:
+        """As `Head.add_header`; a Host takes the place of the one that there is."""
+        if name.lower() == "host":
+            self.set_header(name, value)
+        else:
+            super().add_header(name, value)
+
+    def remove_header(self, name: str) -> None:
+        if name.lower() == "host":
+            raise ValueError("a request needs its Host")
+        super().remove_header(name)
 
     @property
     def upstream_method(self) -> str:

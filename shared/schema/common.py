@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from pydantic_core import PydanticCustomError
 
 from shared.schema.document import encode
+from shared.schema.request_filter import RequestFilter
 
 T = TypeVar("T")
 
@@ -119,19 +120,31 @@ class TimeoutSpec(Spec):
     read: Seconds
 
 
+def _compiles(rules: list[Any]) -> list[Any]:
+    try:
+        RequestFilter(rules)
+    except ValueError as error:
+        raise PydanticCustomError("filter", "{words}", {"words": str(error)}) from None
+    return rules
+
+
+# An expression about a request that has its route (shared/expression).
+Rules = Annotated[list[Any], AfterValidator(_compiles)]
+
+
 class MetaSpec(Spec):
     """`_meta` of a plugin's configuration: what the gateway itself does with the plugin."""
 
     disable: bool = False
     priority: Maybe[Integer] = None
-    filter: NotYet = None
+    filter: Maybe[Rules] = None
     error_response: Maybe[TextOrObject] = None
     pre_function: NotYet = None
 
     @property
-    def passes(self) -> None:
+    def passes(self) -> RequestFilter | None:
         """Which requests the plugin sees, None for all."""
-        return None
+        return None if self.filter is None else RequestFilter(self.filter)
 
 
 class PluginConf(Spec):

@@ -15,11 +15,13 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from shared.keys import Kind
+from shared.plugin.registry import registry
 from shared.schema.common import Spec
 from shared.schema.document import DocumentError, decode
 from shared.schema.errors import Problem, SchemaError, excerpt, from_validation, json_path, json_type
 from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
+from shared.schema.plugin_metadata import PluginMetadataSpec
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
 from shared.schema.ssl import SslSpec
@@ -98,6 +100,7 @@ RESOURCES: dict[Kind, Resource] = {
             secrets=("upstream.tls.client_key",),
         ),
         Resource("wasm_plugins", "wasm_plugin", WasmPluginSpec, NO_POST),
+        Resource("plugin_metadata", "plugin_metadata", PluginMetadataSpec, frozenset({"GET", "PUT", "DELETE"})),
         Resource("ssls", "ssl", SslSpec, secrets=("key", "keys")),
     )
 }
@@ -148,6 +151,8 @@ def _plugins_of(document: dict[str, Any]) -> dict[str, Any]:
 
 def _properties(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str, ...]:
     """The property names of the object at a location, as far as models describe it."""
+    if len(location) >= 2 and location[0] == "plugins":
+        return _of_plugin(str(location[1]), location[2:])
     for part in location:
         if part not in model.model_fields:
             return ()
@@ -156,6 +161,13 @@ def _properties(model: type[BaseModel], location: tuple[str | int, ...]) -> tupl
             return ()
         model = inner
     return tuple(info.alias or name for name, info in model.model_fields.items())
+
+
+def _of_plugin(name: str, location: tuple[str | int, ...]) -> tuple[str, ...]:
+    plugin = registry().get(name)
+    if plugin is None:
+        return ("conf", "_meta")
+    return (*_properties(plugin.Config, location), "_meta") if not location else _properties(plugin.Config, location)
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

@@ -142,8 +142,7 @@ REFUSED: list[tuple[Kind, object, str, str]] = [
         "only one of remote_addr or remote_addrs is allowed",
     ),
     ("routes", {"uri": "/a", "upstream_id": 1, "script": "x"}, "$.script", "not supported yet"),
-    ("routes", {"uri": "/a", "upstream_id": 1, "script": "x"}, "$.script", "not supported yet"),
-    ("routes", {"uri": "/a", "upstream_id": 1, "enable_websocket": 1}, "$.enable_websocket", "expected boolean, got integer"),
+    ("routes", {"uri": "/a", "upstream_id": 1, "enable_websocket": 1}, "$.enable_websocket", "expected boolean, got number"),
     ("services", {"enable_websocket": None}, "$.enable_websocket", "null"),
     ("routes", {"uri": "/a", "plugins": None}, "$.plugins", "null"),
     ("routes", {"uri": "/a", "plugins": []}, "$.plugins", "expected object, got array"),
@@ -157,8 +156,8 @@ REFUSED: list[tuple[Kind, object, str, str]] = [
     ("routes", {"uri": "/a", "plugins": {"p": {"conf": "x", "id": 1}}}, "$.plugins.p", "found id"),
     (
         "routes",
-        {"uri": "/a", "plugins": {"p": {"conf": "x", "_meta": {"filter": []}}}},
-        "$.plugins.p._meta.filter",
+        {"uri": "/a", "plugins": {"p": {"conf": "x", "_meta": {"pre_function": "x"}}}},
+        "$.plugins.p._meta.pre_function",
         "not supported yet",
     ),
     ("routes", {"uri": "/a", "plugins": {"p": {"conf": "x", "_meta": {"off": 1}}}}, "$.plugins.p._meta", "found off"),
@@ -335,7 +334,8 @@ def test_what_is_stored_wrongly_is_a_value_error(data: bytes) -> None:
 def test_json_schema_knows_no_null(kind: Kind) -> None:
     schema = json_schema(kind)
 
-    assert schema["additionalProperties"] is False
+    # What metadata may say depends on the plugin.
+    assert schema["additionalProperties"] is (kind == "plugin_metadata")
     assert '"null"' not in json.dumps(schema)
 
 
@@ -381,6 +381,6 @@ JSON_VALUES = st.recursive(
 @given(st.sampled_from(sorted(RESOURCES)), st.data())
 def test_any_document_is_a_model_or_a_schema_error(kind: Kind, data: st.DataObject) -> None:
     names = [info.alias or name for name, info in RESOURCES[kind].model.model_fields.items()]
-    document = data.draw(st.dictionaries(st.sampled_from(names), JSON_VALUES, max_size=5) | JSON_VALUES)
+    document = data.draw(st.dictionaries(st.sampled_from(names or ["any"]), JSON_VALUES, max_size=5) | JSON_VALUES)
     with suppress(SchemaError):
         validate(RESOURCES[kind].model, document)

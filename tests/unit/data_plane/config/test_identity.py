@@ -228,6 +228,8 @@ class Editor:
             case "wasm_plugins":
                 phase = self._one(["access", "rewrite"])
                 return plugin(priority=self.choose.randrange(3), http_request_phase=phase)
+            case _:
+                raise AssertionError(f"no {kind} here")
 
     def _route(self) -> dict[str, object]:
         return {
