@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -226,3 +227,30 @@ def test_the_errors_of_the_gateway_itself_go_through_plugins(gateway: LiveGatewa
         gateway.route(route_to(closed, bindings=(binding,)))
         answer = raw.get()
         assert (answer.status, answer.field(b"x-seen")) == (502, b"yes")
+
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+def test_a_plugin_sees_the_heads_of_a_websocket_handshake(gateway: LiveGateway, bind: Binder, pauses: bool) -> None:
+    """It may read what makes them one, and write what it likes but that. Its stream lasts as long as the session."""
+
+    def script(side: UpstreamSide) -> None:
+        side.head()
+        side.send(SWITCHED + b"early")
+        side.socket.sendall(side.body(4).upper())
+        side.wait_for_close()
+
+    heard = ("request_headers replace 0 upgrade h2c", "request_headers add 0 x-plugin 1", "response_headers remove 2 upgrade")
+    binding = bind(module=build(PATIENT)) if pauses else bind(*heard, "response_headers add 2 x-seen yes")
+    with upstream(script) as server, client(gateway.port) as raw:
+        gateway.route(replace(route_to(server.port, bindings=(binding,)), enable_websocket=True))
+        raw.send(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nping")
+        answer = raw.response()
+        assert (answer.status, answer.field(b"upgrade"), answer.field(b"connection")) == (101, b"websocket", b"Upgrade")
+        raw.wait_for(b"earlyPING")
+        sent = server.received.partition(b"\r\n\r\n")[0].lower()
+        assert sent.count(b"upgrade: websocket") == 1
+        assert b"h2c" not in sent
+        assert (b"x-plugin: 1" in sent, answer.field(b"x-seen")) == ((False, None) if pauses else (True, b"yes"))
