@@ -58,6 +58,12 @@ PIECES = [
         b"\r\n\r\n",
     ),
 ]
+REQUESTS = [
+    b"GET / HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+]
 HOP_BY_HOP = re.compile(
     rb"connection|content[-_]length|transfer[-_]encoding|te|trailer|upgrade|keep[-_]alive|http2[-_]settings"
     rb"|proxy([-_](connection|authenticate|authorization))?"
@@ -84,8 +90,8 @@ def end_to_end(message: Message) -> Fields:
 ODD_REASON = re.compile(rb"HTTP/1\.[01] [0-9]{3}[^\r\n]*[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def passed_on(messages: list[Message]) -> list[Message]:
-    return [message for message in messages if message.method != b"100"]
+def passed_on(messages: list[Message], interim: bool) -> list[Message]:
+    return [message for message in messages if int(message.method) >= 200 or (interim and message.method != b"100")]
 
 
 def check(got: list[Message], sent: list[Message]) -> None:
@@ -96,23 +102,25 @@ def check(got: list[Message], sent: list[Message]) -> None:
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(damaged(), st.sampled_from([b"GET", b"HEAD"]), st.lists(st.integers(0, 400), max_size=3), st.booleans())
-def test_what_is_passed_on_has_one_meaning(data: bytes, method: bytes, cuts: list[int], ended: bool) -> None:
+@given(damaged(), st.sampled_from(REQUESTS), st.lists(st.integers(0, 400), max_size=3), st.booleans())
+def test_what_is_passed_on_has_one_meaning(data: bytes, request: bytes, cuts: list[int], ended: bool) -> None:
     assume(ODD_REASON.search(data) is None)
     wire = Wire(lambda request: b"")
-    wire.send(method + b" / HTTP/1.1\r\nHost: t\r\n\r\n")
+    wire.send(request)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in pairwise(edges):
         wire.server.say(data[start:end])
     if ended:
         wire.server.end()
     assert len(wire.forwarded) == 1
-    got = read_responses_with_h11(wire.answered, method, wire.is_over)
-    sent = passed_on(read_responses_with_h11(data, method, ended))
+    method = request.partition(b" ")[0]
+    got = read_responses_with_h11(wire.answered, method, wire.is_over and not wire.was_reset)
+    interim = b"HTTP/1.1" in request
+    sent = passed_on(read_responses_with_h11(data, method, ended), interim)
     if got and (b"server", b"waspgate") in got[-1].fields:
         assert got.pop().method == b"502"
     check(got, sent)
     if got and int(got[-1].method) >= 200:
         assert not got[-1].complete or (sent[len(got) - 1].complete and got[-1].body == sent[len(got) - 1].body)
     if method == b"GET":
-        check(got, passed_on(read_responses_with_llhttp(data)))
+        check(got, passed_on(read_responses_with_llhttp(data), interim))

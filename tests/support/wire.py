@@ -59,6 +59,7 @@ class Transport:
         self.written = b""
         self.closed = False
         self.half_closed = False
+        self.was_reset = False
 
     def write(self, data: bytes) -> None:
         assert not self.half_closed
@@ -72,6 +73,10 @@ class Transport:
             self._loop.call_soon(self._protocol.connection_lost, None)
 
     abort = close
+
+    def setsockopt(self, *option: object) -> None:
+        """As its own socket: the only option ever set is the one before a reset."""
+        self.was_reset = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -90,7 +95,7 @@ class Transport:
         return 0
 
     def get_extra_info(self, name: str) -> object:
-        return ("10.0.0.1", 1234) if name.endswith("name") else None
+        return {"peername": ("10.0.0.1", 1234), "sockname": ("10.0.0.1", 1234), "socket": self}.get(name)
 
 
 class OneServer:
@@ -167,6 +172,10 @@ class Wire:
     def is_over(self) -> bool:
         """No request is read any more."""
         return self._transport.closed or self._transport.half_closed
+
+    @property
+    def was_reset(self) -> bool:
+        return self._transport.was_reset
 
     @property
     def forwarded(self) -> list[bytes]:
