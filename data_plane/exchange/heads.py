@@ -1,4 +1,4 @@
-"""An exchange without a request body whose one plugin looks at heads and lets them go on: what most plugins do.
+"""An exchange without a request body whose plugins look at heads and let them go on: what most plugins do.
 
 The law: it has no chain as long as that holds. The first answer of the plugin that is anything else (a pause, a reply, a
 failure), and the first reply of the gateway itself, let a chain take over, which begins with that answer; from then on every
@@ -51,7 +51,7 @@ class HeadExchange(FilteredExchange):
         if stream is not None:
             head = self.head
             opened = head.open
-            passed = stream.request_head(opened + head.fields.framing, True)
+            passed = stream.request_head(opened, head.fields.framing, True)
             if passed is not None:
                 self.request_done = True
                 self._send(passed or opened)
@@ -69,9 +69,9 @@ class HeadExchange(FilteredExchange):
                 if self.conn is not None:
                     self.conn.release()
                     self.conn = None
-                passed = stream.last_response(head + response.framing, not body)
+                passed = stream.last_response(head, response.framing, not body)
             else:
-                passed = stream.response_head(head + response.framing, False)
+                passed = stream.response_head(head, response.framing, False)
             if passed is not None:
                 if passed:
                     head, status = passed, int(passed[9:12])

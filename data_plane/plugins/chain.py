@@ -99,6 +99,12 @@ class WasmChain(Bodies):
     def reads_trailers(self) -> bool:
         return any(link.context is not None and link.context.vm.reads_trailers for link in self._links)
 
+    def resume(self, requests: list[bytes]) -> None:
+        """The request's head has gone on already, as each plugin left it; empty when it has not."""
+        for link, head in zip(self._links, requests, strict=False):
+            link.pass_on(Direction.REQUEST, head)
+            self._final_request = head
+
     # --- events
 
     def request_head(self, head: bytes, framing: bytes, eos: bool) -> None:

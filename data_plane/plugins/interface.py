@@ -146,16 +146,16 @@ class PluginChain(Protocol):
 
 
 class PluginStream(Protocol):
-    """One request in one plugin that takes no response bodies, without a chain."""
+    """One request in plugins that take no response bodies, without a chain."""
 
-    def request_head(self, head: bytes, eos: bool) -> bytes | None:
-        """The open head (with its framing line) as the plugin passes it on, empty when unchanged. None when it did anything
-        else: the runtime's `take_over` then makes the chain that goes on from there.
+    def request_head(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
+        """The open head as the plugins pass it on, empty when unchanged. None when one did anything else: the runtime's
+        `take_over` then makes the chain that goes on from there.
         """
 
-    def response_head(self, head: bytes, eos: bool) -> bytes | None: ...
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> bytes | None: ...
 
-    def last_response(self, head: bytes, eos: bool) -> bytes | None:
+    def last_response(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
         """As `response_head`, of a response that is here in full: if it passes, that was the stream's end (as `finish`)."""
 
 
@@ -175,7 +175,7 @@ class PluginRuntime(Protocol):
     def open_chain(self, bindings: tuple[Binding, ...], sink: ChainSink, info: StreamInfo) -> PluginChain: ...
 
     def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> PluginStream | None:
-        """None when only a chain will do: several plugins, one that reads responses' bodies, or does not run yet."""
+        """None when only a chain will do: a plugin reads responses' bodies, or does not run yet."""
 
     def take_over(self, stream: PluginStream, sink: ChainSink) -> PluginChain:
         """The stream's plugin in a chain. Its next head event is one that the plugin has been asked already."""

@@ -27,6 +27,7 @@ from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot
 from data_plane.plugins.status import plugin_statuses
 from data_plane.plugins.stream import HeadStream
+from data_plane.plugins.streams import HeadStreams
 from data_plane.plugins.swap import Swaps
 from data_plane.plugins.waiting import Waiting
 from shared.proxy_wasm.abi import LogLevel
@@ -71,6 +72,7 @@ class WasmRuntime:
         self._slots: dict[tuple[PluginBinding, ...], list[ContextSlot]] = {}
         # Of a route with one plugin: every object less on the way there counts when a thousand routes are asked in turn.
         self._lone: dict[tuple[Binding, ...], ContextSlot] = {}
+        self._several: dict[tuple[Binding, ...], list[ContextSlot]] = {}
         self._arranged: dict[tuple[Binding, ...], Arrangement] = {}
         self._waiting = Waiting(loop)
         self.wait = self._waiting.wait
@@ -105,6 +107,7 @@ class WasmRuntime:
         self._slots.clear()
         self._arranged.clear()
         self._lone.clear()
+        self._several.clear()
         self._swaps.take_over(snapshot)
         for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
             del self._contexts[slot.binding]
@@ -172,14 +175,31 @@ class WasmRuntime:
         slots = self._slots.get(bindings)
         if slots is None:
             slots = self._slots[bindings] = [self._contexts.get(binding) or self._new_slot(binding) for binding in bindings]
-            if len(slots) == 1 and bindings[0].passes is None:
-                self._lone[bindings] = slots[0]
+            if all(binding.passes is None for binding in bindings):
+                if len(slots) == 1:
+                    self._lone[bindings] = slots[0]
+                else:
+                    self._several[bindings] = slots
         return slots
 
-    def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> HeadStream | None:
+    def open_stream(self, bindings: tuple[Binding, ...], info: StreamInfo) -> HeadStream | HeadStreams | None:
         slot = self._lone.get(bindings)
-        context = None if slot is None else slot.context
-        if slot is None or context is None or not context.vm.heads_only:
+        return self._open_streams(bindings, info) if slot is None else self._open_stream(slot, info)
+
+    def _open_streams(self, bindings: tuple[Binding, ...], info: StreamInfo) -> HeadStreams | None:
+        streams: list[HeadStream] = []
+        for slot in self._several.get(bindings, ()):
+            stream = self._open_stream(slot, info)
+            if stream is None:
+                for opened in streams:
+                    opened.finish()
+                return None
+            streams.append(stream)
+        return HeadStreams(streams, self.vm_failed) if streams else None
+
+    def _open_stream(self, slot: ContextSlot, info: StreamInfo) -> HeadStream | None:
+        context = slot.context
+        if context is None or not context.vm.heads_only:
             return None
         ids = context.ids
         spare = ids.spare
@@ -197,10 +217,18 @@ class WasmRuntime:
             return None
 
     def take_over(self, stream: PluginStream, sink: ChainSink) -> WasmChain:
+        if isinstance(stream, HeadStreams):
+            links = [Link(each.slot, each.facts, each) for each in stream.streams]
+            chain = WasmChain(links, sink, self)
+            chain.resume(stream.requests)
+            return chain
         assert isinstance(stream, HeadStream)
         return WasmChain([Link(stream.slot, stream.facts, stream)], sink, self)
 
     def finish(self, stream: PluginStream) -> None:
+        if isinstance(stream, HeadStreams):
+            stream.finish()
+            return
         assert isinstance(stream, HeadStream)
         try:
             stream.finish()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from shared.proxy_wasm.abi import Effect
+from shared.proxy_wasm.abi import Effect, MapType
 from shared.proxy_wasm.failures import GuestTrap, VmFailed
 from shared.proxy_wasm.outcome import Outcome
 from shared.proxy_wasm.properties import StreamFacts
@@ -49,31 +49,31 @@ class HeadStream(HttpContext):
 
     # --- PluginStream
 
-    def request_head(self, head: bytes, eos: bool) -> bytes | None:
+    def request_head(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
         vm = self.vm
         try:
-            answer = vm.request_headers(head, self.id, self.root.id, eos)
+            answer = vm.request_headers(head + framing, self.id, self.root.id, eos)
         except (GuestTrap, VmFailed) as failure:
             return self._failed(failure)
         return answer if isinstance(answer, bytes) else self._kept(vm.outcome(self, answer))
 
-    def response_head(self, head: bytes, eos: bool) -> bytes | None:
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
         vm = self.vm
         if self.answered is not None or vm.failed is not None:
             return self._failed(vm.failed)
         try:
-            answer = vm.response_headers(head, self.id, self.root.id, eos)
+            answer = vm.response_headers(head + framing, self.id, self.root.id, eos)
         except (GuestTrap, VmFailed) as failure:
             return self._failed(failure)
         return answer if isinstance(answer, bytes) else self._kept(vm.outcome(self, answer))
 
-    def last_response(self, head: bytes, eos: bool) -> bytes | None:
+    def last_response(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
         vm = self.vm
         if self.answered is not None or vm.failed is not None:
             return self._failed(vm.failed)
         root, stream_id = self.root, self.id
         try:
-            answer = vm.last_response(head, stream_id, root.id, eos)
+            answer = vm.last_response(head + framing, stream_id, root.id, eos)
         except (GuestTrap, VmFailed) as failure:
             return self._failed_at_last(failure)
         if not isinstance(answer, bytes):
@@ -86,6 +86,26 @@ class HeadStream(HttpContext):
         if self.slot.retired:
             self.slot.release_if_idle()
         return answer
+
+    def end(self, request: bytes | None, response: bytes | None) -> None:
+        """As `finish`, of one that the runtime may use for another request. Raises VmFailed."""
+        vm = self.vm
+        stale = 0
+        if request is not None or response is not None:
+            self.finals = (request, response)
+            stale = (request is not None) << MapType.REQUEST_HEADERS | (response is not None) << MapType.RESPONSE_HEADERS
+        try:
+            if vm.failed is None and vm.finish(b"", self.id, stale, 0):
+                vm.settle(self)
+        except GuestTrap as trap:
+            raise vm.fail(trap) from None
+        finally:
+            self._over()
+
+    def withdraw(self) -> None:
+        """The plugin has not heard of the stream, and may never."""
+        self.opened = False
+        del self.vm.streams[self.id]
 
     # --- what is not a head that goes on
 

@@ -40,6 +40,7 @@ MODULES = (
     "data_plane.http.timers",
     "data_plane.http.upstream",
     "data_plane.plugins.stream",
+    "data_plane.plugins.streams",
     "shared.proxy_wasm.calls",
     "shared.proxy_wasm.contexts",
     "shared.proxy_wasm.outcome",
