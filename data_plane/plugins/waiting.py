@@ -6,7 +6,7 @@ The law: what was asked for is told once, unless the waiting was ended first; a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 
 from data_plane.plugins.interface import Told
@@ -28,7 +28,11 @@ class Waiting:
 
         def done(ended: asyncio.Task[Reply | None]) -> None:
             self._tasks.discard(ended)
-            if not ended.cancelled():
+            if ended.cancelled():
+                # It may not have begun.
+                if isinstance(answer, Coroutine):
+                    answer.close()
+            else:
                 error = ended.exception()
                 told(None if error else ended.result(), error)
 

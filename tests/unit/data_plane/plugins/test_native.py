@@ -1,0 +1,225 @@
+"""Native and Wasm plugins in one chain, as transcripts: who sees what in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import cast
+
+import pytest
+
+from data_plane.config.snapshot import Binding, NativeBinding, PluginBinding, Route, Timeouts, WasmPlugin
+from data_plane.exchange.messages import RequestFields, RequestHead
+from data_plane.plugins.interface import Told
+from data_plane.plugins.native import arrange
+from shared.plugin import Plugin, Reply, Request, Response, Spec
+from shared.plugin.plugin import Phase
+from shared.plugin.program import Bound
+from shared.schema.request_filter import RequestFilter
+from tests.support.chain import GET, Case, Worker
+from tests.support.guest import Facts
+
+HEAD = "> GET /p HTTP/1.1|host: h"
+
+
+class Nothing(Spec):
+    pass
+
+
+class Mark(Plugin[Nothing]):
+    """Leaves its name in each head and body that it sees."""
+
+    Config = Nothing
+    name = "mark"
+    priority = 0
+
+    def __init__(
+        self, label: str, *phases: Phase, reply: bool = False, waits: bool = False, fails: Phase | None = None
+    ) -> None:
+        super().__init__(Nothing())
+        self.label, self._phases = label, frozenset(phases)
+        self._reply, self._waits, self._fails = reply, waits, fails
+        self.logged: list[int | None] = []
+
+    def phases(self) -> frozenset[Phase]:
+        return self._phases
+
+    def _mark(self, phase: Phase, request: Request) -> Reply | None:
+        if self._fails == phase:
+            raise RuntimeError("broken")
+        request.add_header(self.label, f"{phase} {request.header('a') or ''}")
+        return Reply(403, "no", (("X-Why", self.label),)) if self._reply else None
+
+    def rewrite(self, request: Request) -> Reply | None:
+        return self._mark("rewrite", request)
+
+    def access(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
+        return self._later(request) if self._waits else self._mark("access", request)
+
+    async def _later(self, request: Request) -> Reply | None:
+        return self._mark("access", request)
+
+    def header_filter(self, request: Request, response: Response) -> None:
+        if self._fails == "header_filter":
+            raise RuntimeError("broken")
+        response.add_header(self.label, response.header("a") or "-")
+
+    def body_filter(self, request: Request, response: Response, data: bytes, eos: bool) -> bytes:
+        return data + self.label.encode() if eos else data
+
+    def log(self, request: Request, response: Response | None) -> None:
+        self.logged.append(None if response is None else response.status)
+
+
+class Exchange(Facts):
+    """As much of an exchange as native plugins ask about."""
+
+    head = RequestHead(b"GET", b"/p", GET, RequestFields(b"", 1, b"h", b"h", b""))
+    route = Route("1", "one", None, (), Timeouts())
+    duration_ns = None
+
+
+class MixedCase(Case):
+    def __init__(self, worker: Worker, *bindings: Binding) -> None:
+        self.journal = worker.journal
+        self.replies = []
+        self.has_left = self.is_cut = False
+        self.facts = Exchange()
+        self.chain = worker.runtime.open_chain(bindings, self, self.facts)
+
+
+def native(plugin: Mark, priority: int = 0, owner: str = "route/1") -> NativeBinding:
+    return NativeBinding(plugin, Bound.of(plugin), owner, priority)
+
+
+def at(binding: PluginBinding, priority: int, passes: RequestFilter | None = None) -> PluginBinding:
+    return PluginBinding(binding.plugin, binding.configuration, binding.owner, priority, passes)
+
+
+def wasm(worker: Worker, priority: int, name: str = "a", passes: RequestFilter | None = None) -> PluginBinding:
+    """Adds `a: 1` to both heads."""
+    return at(worker.bind(name, "request_headers add 0 a 1", "response_headers add 2 a 1"), priority, passes)
+
+
+def holds(case: Case) -> bool:
+    return case.chain.holding
+
+
+def heads(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(("> ", "< ", "reply", "cut"))]
+
+
+def test_each_sees_what_the_one_before_has_left(worker: Worker) -> None:
+    first, last = Mark("x", "access", "header_filter", "log"), Mark("y", "access", "header_filter")
+    case = MixedCase(worker, native(last, 1), wasm(worker, 2), native(first, 3))
+    assert heads(case.request()) == [f"{HEAD}|x: access|a: 1|y: access 1"]
+    assert heads(case.response()) == ["< HTTP/1.1 200 OK|server: up|x: -|a: 1|y: 1"]
+    case.finish()
+    assert first.logged == [200]
+
+
+def place(name: str, phase: str, priority: int, owner: str = "route/1") -> PluginBinding:
+    plugin = WasmPlugin(name, 0, "0" * 64, phase="rewrite" if phase == "rewrite" else "access")
+    return PluginBinding(plugin, b"", owner, priority)
+
+
+def test_the_order_of_all() -> None:
+    """Phases first, then global rules, then priorities; Wasm plugins' places in a response are filled from the last."""
+    marks = {label: Mark(label, "rewrite", "access", "header_filter") for label in "gno"}
+    bindings: list[Binding] = [
+        *(place("w1", "access", 9), place("w2", "rewrite", 1), place("w3", "access", 5, "global_rule/1")),
+        *(native(marks["g"], 7, "global_rule/1"), native(marks["n"], 8), native(marks["o"], 2)),
+    ]
+    arrangement = arrange(bindings)
+
+    def shown(item: object) -> str:
+        if isinstance(item, PluginBinding):
+            return item.plugin.name
+        steps = [*item.request, *item.header_filter]  # type: ignore[attr-defined]
+        return "+".join(f"{cast(Mark, step.__self__).label}.{step.__name__}" for step in steps)
+
+    assert [shown(item) for item in arrangement.request] == [
+        *("g.rewrite+n.rewrite+o.rewrite", "w2", "g.access", "w3", "w1", "n.access+o.access", ""),
+    ]
+    # Globals g, w3; then w1, n, o, w2 by priority; Wasm from the last that saw the request: w1, w3, w2.
+    assert [shown(item) for item in arrangement.response] == [
+        *("g.header_filter", "w1", "w3", "n.header_filter+o.header_filter", "w2"),
+    ]
+
+
+def test_a_native_reply_passes_every_response_phase(worker: Worker) -> None:
+    case = MixedCase(worker, wasm(worker, 3), native(Mark("x", "access", "header_filter", reply=True), 2), wasm(worker, 1, "b"))
+    assert heads(case.request()) == [
+        "reply 403",
+        # The plugin behind it has not seen the request: it does not see the reply either.
+        "< HTTP/1.1 403 Reply|content-type: text/plain|server: waspgate|x-why: x|x: -|a: 1",
+        "< 'no' eos",
+    ]
+
+
+def test_a_native_plugin_that_waits_holds_the_request(worker: Worker) -> None:
+    waiting: list[tuple[Awaitable[Reply | None], Told]] = []
+
+    def wait(answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
+        waiting.append((answer, told))
+        return lambda: None
+
+    worker.runtime.wait = wait
+    mark = Mark("x", "access", waits=True)
+    case = MixedCase(worker, native(mark, 3), wasm(worker, 2))
+    assert heads(case.request(b"body")) == []
+    assert holds(case)
+    answer, told = waiting.pop()
+    with pytest.raises(StopIteration):
+        answer.__await__().__next__()
+    told(None, None)
+    assert heads(worker.take()) == [f"{HEAD}|x: access|a: 1", "> 'body' eos"]
+    assert not holds(case)
+    case = MixedCase(worker, native(mark, 3), wasm(worker, 2))
+    case.request()
+    answer, told = waiting.pop()
+    cast(Coroutine[None, None, None], answer).close()
+    told(None, RuntimeError("broken"))
+    assert "reply 503 wasm_fail_stream" in worker.take()
+    case.finish()
+
+
+@pytest.mark.parametrize("phase", ["access", "header_filter"])
+def test_a_native_plugin_that_raises_fails_its_request(worker: Worker, phase: Phase) -> None:
+    case = MixedCase(worker, native(Mark("x", "access", "header_filter", fails=phase), 3), wasm(worker, 2))
+    said = case.request()
+    if phase == "header_filter":
+        said = case.response()
+    assert "reply 503 wasm_fail_stream" in said
+    assert "native plugin failed: RuntimeError('broken')" in worker.journal.failures
+
+
+def test_bodies_pass_native_filters(worker: Worker) -> None:
+    case = MixedCase(worker, native(Mark("x", "body_filter"), 3), wasm(worker, 2), native(Mark("y", "body_filter"), 1))
+    assert case.chain.reads_response_body
+    case.request()
+    assert [line for line in heads(case.response(b"1", b"2")) if "'" in line] == ["< '1'", "< '2xy' eos"]
+
+
+def test_what_a_filter_keeps_goes_before_trailers(worker: Worker) -> None:
+    case = MixedCase(worker, native(Mark("x", "body_filter"), 3), wasm(worker, 2))
+    case.request()
+    case.chain.response_head(b"HTTP/1.1 200 OK\r\n", b"", False)
+    case.chain.response_body(b"1", False)
+    case.chain.response_trailers(b"t: 1\r\n")
+    assert [line for line in heads(worker.take()) if not line.startswith("< HTTP")] == ["< '1'", "< 'x'", "< trailers t: 1"]
+
+
+def test_a_filter_keeps_a_wasm_plugin_from_a_request(worker: Worker) -> None:
+    seen, unseen = RequestFilter([["uri", "==", "/p"]]), RequestFilter([["uri", "==", "/q"]])
+    case = MixedCase(worker, wasm(worker, 2, "a", seen), wasm(worker, 1, "b", unseen))
+    assert heads(case.request()) == [f"{HEAD}|a: 1"]
+    assert worker.runtime.open_stream((wasm(worker, 1, "c", unseen),), Facts()) is None
+
+
+def test_a_wasm_plugins_error_in_other_words(worker: Worker) -> None:
+    bound = worker.bind("a", "request_headers reply 403 no")
+    case = MixedCase(worker, PluginBinding(bound.plugin, bound.configuration, "route/1", 0, None, {"sorry": 1}))
+    case.request()
+    reply = case.replies[0]
+    assert (reply.status, reply.body) == (403, b'{"sorry":1}\n')
+    assert dict(reply.fields)[b"content-type"] == b"application/json"
