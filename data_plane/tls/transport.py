@@ -102,13 +102,12 @@ class TlsTransport(asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         try:
             size = len(data)
-            done = self._encrypt(data)
+            done = self._encrypt(data if size <= STEP else memoryview(data)[:STEP])
             self._raw.write(self._outgoing.read())
             if done < size:
                 view = memoryview(data)
                 while done < size:
-                    # One record a time.
-                    done += self._encrypt(view[done:])
+                    done += self._encrypt(view[done : done + STEP])
                     self._raw.write(self._outgoing.read())
         except ssl.SSLError:
             self._break()

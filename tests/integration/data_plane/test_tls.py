@@ -188,7 +188,8 @@ def test_a_response_until_close_ends_with_a_close_notify(running_gateway: LiveTl
             assert raw.response().body == b"all of it"
 
 
-def test_a_websocket_lives_until_both_sides_have_ended(running_gateway: LiveTlsGateway) -> None:
+@pytest.mark.parametrize("says_goodbye", [True, False])
+def test_a_websocket_lives_until_both_sides_have_ended(running_gateway: LiveTlsGateway, says_goodbye: bool) -> None:
     said = threading.Event()
 
     def script(side: UpstreamSide) -> None:
@@ -212,8 +213,11 @@ def test_a_websocket_lives_until_both_sides_have_ended(running_gateway: LiveTlsG
             assert isinstance(raw.socket, ssl.SSLSocket)
             # Ours has ended, the other's is still to come.
             raw.socket.setblocking(False)
-            with suppress(ssl.SSLWantReadError):
-                raw.socket.unwrap()
+            if says_goodbye:
+                with suppress(ssl.SSLWantReadError):
+                    raw.socket.unwrap()
+            with socket.socket(fileno=socket.dup(raw.socket.fileno())) as below:
+                below.shutdown(socket.SHUT_WR)
             said.set()
             raw.socket.settimeout(10)
             words = b""
@@ -381,6 +385,16 @@ def test_a_guarded_host_is_not_served_over_a_connection_for_another_name(guarded
         assert get(raw, "ONE.test.").status == 200
 
 
+def test_one_guard_does_not_vouch_for_another(gateway: LiveTlsGateway, tmp_path: Path) -> None:
+    other = {"ca": Authority("other clients").pem}
+    one, two = ssl_document(ONE, "one.test", client=GUARD), ssl_document(TWO, "two.test", client=other)
+    gateway.show(one=one, two=two, three=ssl_document(TWO, "three.test", client=GUARD))
+    with tls_client(gateway.tls_port, AUTHORITY.trusting(tmp_path, CLIENT), "one.test") as raw:
+        assert get(raw, "one.test").status == 200
+        assert get(raw, "three.test").status == 200
+        assert get(raw, "two.test").status == 421
+
+
 def test_a_guarded_host_is_guarded_from_http_2_as_well(server: ScriptedUpstream, tmp_path: Path) -> None:
     with live_tls_gateway(speakers={H2: TlsH2ClientConnection, HTTP_1: TlsClientConnection}) as gateway:
         guarded = ssl_document(ONE, "one.test", client=GUARD)
@@ -488,6 +502,11 @@ def test_a_flood_of_handshakes_drives_out_its_oldest_and_nobody_else(
         for raw in flood:
             raw.send(hello)
         gateway.until(lambda _: gateway.tls.handshaking <= 10)
+        for raw in flood[:20]:
+            # Long before a handshake's time is over.
+            raw.socket.settimeout(3)
+            with suppress(ConnectionError):
+                raw.rest()
         with tls_client(gateway.tls_port, AUTHORITY.trusting(), "one.test") as raw:
             assert get(raw, "one.test").status == 200
             assert gateway.ask(lambda: gateway.tls.handshaking) <= 10
