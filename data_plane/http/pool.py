@@ -7,6 +7,8 @@ ages and is closed. Opening one is the only task on the request path.
 from __future__ import annotations
 
 import asyncio
+import errno
+import resource
 import ssl
 from collections import deque
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from mypy_extensions import mypyc_attr
 
 from data_plane.config.snapshot import KeepalivePool
 from data_plane.h2.upstreams import SCHEMES, H2Upstreams
+from data_plane.http import limits
 from data_plane.http.outbox import Outbox
 from data_plane.http.upstream import UpstreamConnection
 from data_plane.upstream_tls.contexts import ClientContexts, TlsMaterialError
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 # Idle connections are looked through this often; one may outlive its idle timeout by so much.
 SWEEP_SECONDS = 1.0
+# Files that all idle connections of a worker may keep open, of those that it may have.
+IDLE_SHARE = 4
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 # Of a node that takes no more requests.
 NOT_KEPT = KeepalivePool(size=0, requests=0)
 
@@ -74,7 +80,7 @@ class NodePool:
 class Pool:
     """All nodes of a worker. A node's figures are those of the upstream that last opened a connection to it."""
 
-    __slots__ = ("_h2", "_loop", "_nodes", "_outbox", "_sweeper", "_tasks", "contexts", "tls_failed")
+    __slots__ = ("_h2", "_loop", "_nodes", "_outbox", "_sweeper", "_tasks", "contexts", "most_idle", "tls_failed")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._loop = loop
@@ -83,6 +89,7 @@ class Pool:
         # The worker puts others here, with authorities of the operator's.
         self.contexts = ClientContexts()
         self.tls_failed = TlsFailureLog(loop)
+        self.most_idle = _most_idle()
         self._nodes: dict[bytes, NodePool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -126,7 +133,7 @@ class Pool:
         failure = None
         try:
             async with asyncio.timeout(seconds):
-                conn = await self._open(pool)
+                conn = await self._open_with_room(pool)
         except TimeoutError:
             failure = "upstream_connect_timeout"
         # A name that cannot even be asked for is a UnicodeError.
@@ -140,6 +147,18 @@ class Pool:
             exchange.upstream_failed(failure)
         else:
             exchange.upstream_ready(conn)
+
+    async def _open_with_room(self, pool: NodePool) -> UpstreamConnection:
+        """Where there are no files left, half of the idle connections make room: a request is worth more."""
+        try:
+            return await self._open(pool)
+        except OSError as error:
+            if error.errno not in NO_FILES or not self._shed(self.idle() // 2):
+                raise
+        # An aborted transport closes its file in one of the loop's next rounds.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return await self._open(pool)
 
     async def _open(self, pool: NodePool) -> UpstreamConnection:
         node, tls = pool.node, pool.tls
@@ -175,8 +194,19 @@ class Pool:
             pool.close()
         self._h2.retire(key)
 
+    def _shed(self, kept: int) -> bool:
+        """Keep so many idle connections, the youngest ones; whether one was closed."""
+        surplus = self.idle() - kept
+        if surplus <= 0:
+            return False
+        oldest = sorted((conn for pool in self._nodes.values() for conn in pool.idle), key=lambda conn: conn.idle_since)
+        for conn in oldest[:surplus]:
+            conn.drop()
+        return True
+
     def _sweep(self) -> None:
         now = self._loop.time()
+        self._shed(self.most_idle)
         for key, pool in list(self._nodes.items()):
             pool.sweep(now)
             if not pool.open:
@@ -191,3 +221,8 @@ class Pool:
         for pool in self._nodes.values():
             pool.close()
         await self._h2.close()
+
+
+def _most_idle() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limits.CONNECTIONS if soft == resource.RLIM_INFINITY else min(limits.CONNECTIONS, soft // IDLE_SHARE)

@@ -51,6 +51,7 @@ class UpstreamConnection:
         "_remaining",
         "_state",
         "_transport",
+        "_unsent",
         "_whole",
         "exchange",
         "idle_since",
@@ -81,6 +82,8 @@ class UpstreamConnection:
         self._reading = True
         self._read_timeout = NEVER
         self._blocked = False
+        # What there was to write when that was looked at last.
+        self._unsent = 0
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self._pool.node.host}:{self._pool.node.port} requests={self.requests}>"
@@ -155,6 +158,11 @@ class UpstreamConnection:
         if len(pool.idle) > keepalive.size:
             pool.idle.popleft().close()
 
+    def drop(self) -> None:
+        """Close it, idle as it is."""
+        self._pool.forget(self)
+        self.close()
+
     def close(self) -> None:
         self.exchange = None
         if self._state != CLOSED:
@@ -190,6 +198,7 @@ class UpstreamConnection:
 
     def pause_writing(self) -> None:
         self._blocked = True
+        self._unsent = self._transport.get_write_buffer_size()
         if self.exchange is not None:
             self._deadline.set(self.exchange.send_timeout)
             self.exchange.upstream_blocked()
@@ -388,7 +397,15 @@ class UpstreamConnection:
     # The end.
 
     def _expired(self) -> None:
-        self._lost("upstream_send_timeout" if self._blocked else "upstream_read_timeout")
+        if not self._blocked:
+            self._lost("upstream_read_timeout")
+            return
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        if self._unsent < before and self.exchange is not None:
+            # It reads, if slowly: the time is that between two writes, as in nginx.
+            self._deadline.set(self.exchange.send_timeout)
+        else:
+            self._lost("upstream_send_timeout")
 
     def _lost(self, kind: str) -> None:
         if self._state == CLOSED:
