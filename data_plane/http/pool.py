@@ -40,9 +40,17 @@ NOT_KEPT = KeepalivePool(size=0, requests=0)
 class NodePool:
     """The idle connections to one node, oldest first. `open` counts those in use and being opened as well."""
 
-    __slots__ = ("idle", "keepalive", "node", "now", "open", "outbox", "tls")
+    __slots__ = ("idle", "keepalive", "node", "now", "open", "outbox", "tls", "tls_failed")
 
-    def __init__(self, node: Node, keepalive: KeepalivePool, now: float, outbox: Outbox, tls: ClientTls | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        keepalive: KeepalivePool,
+        now: float,
+        outbox: Outbox,
+        tls: ClientTls | None = None,
+        tls_failed: TlsFailureLog | None = None,
+    ) -> None:
         self.outbox = outbox
         self.idle: deque[UpstreamConnection] = deque()
         # As of the last sweep: exact enough for idleness, and a request need not ask the clock.
@@ -50,6 +58,7 @@ class NodePool:
         self.node = node
         self.keepalive = keepalive
         self.tls = tls
+        self.tls_failed = tls_failed
         self.open = 0
 
     def __repr__(self) -> str:
@@ -64,6 +73,11 @@ class NodePool:
 
     def closed(self) -> None:
         self.open -= 1
+
+    def note(self, error: Exception | None) -> None:
+        """What ended a connection: with TLS 1.3 a server refuses a certificate only after the handshake."""
+        if self.tls is not None and self.tls_failed is not None and isinstance(error, ssl.SSLError):
+            self.tls_failed(self.node, self.tls, error)
 
     def sweep(self, now: float) -> None:
         self.now = now
@@ -121,7 +135,7 @@ class Pool:
             return
         pool = self._nodes.get(node.key)
         if pool is None:
-            pool = NodePool(node, upstream.keepalive_pool, self._loop.time(), self._outbox, upstream.tls)
+            pool = NodePool(node, upstream.keepalive_pool, self._loop.time(), self._outbox, upstream.tls, self.tls_failed)
             self._nodes[node.key] = pool
         pool.keepalive = upstream.keepalive_pool
         pool.open += 1

@@ -7,19 +7,20 @@ The law: a response is passed on only as far as llhttp vouches for it and its he
 from __future__ import annotations
 
 import asyncio
-import select
 from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from data_plane.exchange.framing import BODILESS
 from data_plane.exchange.messages import CHUNKED, ResponseHead
+from data_plane.http.alive import is_quiet
 from data_plane.http.chunked import ChunkedError, ChunkedReader, TrailerReader
 from data_plane.http.head import HeadError, parse_response
 from data_plane.http.limits import INTERIM_RESPONSES, RESPONSE_HEAD_BYTES
 from data_plane.http.outbox import TOGETHER
 from data_plane.http.timers import NEVER, Deadline
 from data_plane.http.upgrade import accepts_websocket
+from data_plane.upstream_tls.ending import has_said_so
 
 if TYPE_CHECKING:
     from data_plane.exchange.requester import Requester
@@ -173,12 +174,7 @@ class UpstreamConnection:
             self._transport.abort()
 
     def is_alive(self) -> bool:
-        """Asks the socket itself: the end may have arrived and not been read yet."""
-        if self._state == CLOSED or self._transport.is_closing():
-            return False
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
-        return not poll.poll(0)
+        return self._state != CLOSED and is_quiet(self._transport)
 
     # asyncio.Protocol.
 
@@ -187,11 +183,12 @@ class UpstreamConnection:
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._pool.note(error)
         self._lost("upstream_closed")
 
     def eof_received(self) -> None:
         """The transport closes itself after this."""
-        if self._state == REST and self.exchange is not None:
+        if self._state == REST and self.exchange is not None and has_said_so(self._transport.get_extra_info("ssl_object")):
             self._finish(b"")
         else:
             self._lost("upstream_closed")

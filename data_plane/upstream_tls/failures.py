@@ -1,4 +1,4 @@
-"""A log line for each TLS handshake with an upstream that failed: which server, under which name, and why.
+"""A log line for each time that TLS with an upstream failed: which server, under which name, and why.
 
 The law: the line names what an operator can change, and so many a second are written at most.
 """
@@ -30,7 +30,7 @@ class TlsFailureLog:
     def __call__(self, node: Node, tls: ClientTls, error: OSError) -> None:
         if self._rate.admits():
             log.warning(
-                "TLS handshake with upstream failed",
+                "TLS with upstream failed",
                 node=f"{node.host}:{node.port}",
                 server_name=tls.name_for(node),
                 verify=tls.verify,
@@ -39,7 +39,7 @@ class TlsFailureLog:
             )
 
     def _dropped(self, lines: int) -> None:
-        log.warning("more TLS handshakes with upstreams failed", failures=lines)
+        log.warning("more TLS with upstreams failed", failures=lines)
 
 
 def reason_of(error: OSError) -> str:

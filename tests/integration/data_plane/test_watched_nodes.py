@@ -228,5 +228,5 @@ def test_tls(gateway: Gateway, servers: ExitStack, dns: DnsServer, certificates:
     wait_until(lambda: gateway.all_from("unverified", "secured"), "nobody looks at the name")
     assert gateway.get("wrong-name")[0] == 502
     assert gateway.get("no-certificate")[0] == 502
-    reasons = {(line["server_name"], line["reason"]) for line in gateway.process.events("TLS handshake with upstream failed")}
+    reasons = {(line["server_name"], line["reason"]) for line in gateway.process.events("TLS with upstream failed")}
     assert any(name == "wrong.test" and "Hostname mismatch" in str(reason) for name, reason in reasons)
