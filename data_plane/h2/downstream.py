@@ -55,6 +55,8 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         self._opened = 0
         self._last_id = _LAST_ID
         self._sent_frames = 0
+        # Which frame the deadline is for.
+        self._due_frame = 1
         self.connection_id = 0
         self.client_address = ("", 0)
         self.local_address = ("", 0)
@@ -90,11 +92,13 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         if self._turns.frames != self._sent_frames:
             self._patience.earn(SENT * (self._turns.frames - self._sent_frames))
             self._sent_frames = self._turns.frames
-        if self._scanner.in_block or not self._scanner.frames:
-            # A head must be here in time as a whole, and so must the first frame.
-            if self._deadline.when > self.now() + limits.HEAD_SECONDS:
+        if self._scanner.unfinished:
+            # It must be here in time as a whole, however it drips.
+            if self._scanner.current != self._due_frame:
+                self._due_frame = self._scanner.current
                 self._deadline.set(limits.HEAD_SECONDS)
         elif not self._blocked:
+            self._due_frame = -1
             self._deadline.clear()
             self.rest()
 
@@ -343,10 +347,10 @@ class H2ClientConnection(H2Protocol[ClientStream]):
     def _expired(self) -> None:
         if self._state == LEAVING or self._blocked:
             self._abort("timeout")
-        elif self._scanner.frames and not self._scanner.in_block:
-            self.leave(ErrorCodes.NO_ERROR)
-        else:
+        elif self._scanner.unfinished:
             self.leave(ErrorCodes.ENHANCE_YOUR_CALM)
+        else:
+            self.leave(ErrorCodes.NO_ERROR)
 
 
 def _head(fields: Iterable[Field], eos: bool) -> bytes:

@@ -35,16 +35,17 @@ class Refused(Exception):
 class FrameScanner:
     """Of one direction of one connection. `opening` bytes come before the first frame.
 
-    `in_block`: a field block has begun and not ended. `partial`: a frame has, or its header.
+    `frames` counts those that do not go on with a field block. `in_block`: one has begun and not ended.
     """
 
-    __slots__ = ("_block_bytes", "_continuations", "_head", "_patience", "_rest", "frames", "in_block", "opening")
+    __slots__ = ("_block_bytes", "_continuations", "_head", "_kind", "_patience", "_rest", "frames", "in_block", "opening")
 
     def __init__(self, patience: Patience, opening: int) -> None:
         self._patience = patience
         self._head = b""
         # Bytes of the current payload that are still to come.
         self._rest = 0
+        self._kind = DATA
         self._block_bytes = 0
         self._continuations = 0
         self.in_block = False
@@ -52,8 +53,14 @@ class FrameScanner:
         self.frames = 0
 
     @property
-    def partial(self) -> bool:
-        return bool(self._head or self._rest)
+    def unfinished(self) -> bool:
+        """Something other than a body has begun, and the rest of it is due."""
+        return self.in_block or bool(self._head) or (self._rest > 0 and self._kind != DATA) or not self.frames
+
+    @property
+    def current(self) -> int:
+        """The number of the frame that is being received, or was."""
+        return self.frames + bool(self._head)
 
     def feed(self, data: bytes, now: float) -> None:
         """Raises Refused."""
@@ -80,10 +87,12 @@ class FrameScanner:
         length = high << 8 | low
         if not self.frames and kind != SETTINGS:
             raise Refused(ErrorCodes.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        self.frames += 1
         if length > FRAME_BYTES:
             raise Refused(ErrorCodes.FRAME_SIZE_ERROR, "a frame above the maximum")
         self._rest = length
+        self._kind = kind
+        if kind != CONTINUATION:
+            self.frames += 1
         if kind in (HEADERS, PUSH_PROMISE, CONTINUATION):
             self._block(kind, flags, length)
         else:

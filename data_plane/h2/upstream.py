@@ -81,6 +81,8 @@ class UpstreamH2Connection(H2Protocol[_Stream]):
         super().__init__(loop, client_side=True, opening=0)
         self.problem = "upstream_closed"
         self.opened = 0
+        # When something last came, in the loop's seconds.
+        self.heard_at = loop.time()
         self._closed = closed
         self._sent_frames = 0
 
@@ -161,6 +163,7 @@ class UpstreamH2Connection(H2Protocol[_Stream]):
         self.rest()
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
         super().data_received(data)
         if self._turns.frames != self._sent_frames:
             self._patience.earn(SENT * (self._turns.frames - self._sent_frames))

@@ -50,6 +50,7 @@ class UpstreamStream:
         self._state = IDLE
         self._id = 0
         self._attempts = 0
+        self._began_at = 0.0
         self._deadline: Deadline
         self._read_timeout = NEVER
         # The request: its fields, the bytes of its body that may have to be sent again, how it ends.
@@ -158,6 +159,7 @@ class UpstreamStream:
         body = bytes(self._kept or b"")
         alone = self._eos and not body and not self._trailers
         self._attempts += 1
+        self._began_at = self._pool.loop.time()
         self._state = OPEN
         self._id = self._conn.open(self, self._fields, eos=alone)
         if not alone:
@@ -296,7 +298,11 @@ class UpstreamStream:
 
     def _expired(self) -> None:
         kind = "upstream_send_timeout" if self._blocked else "upstream_read_timeout"
-        self._conn.reset(self._id)
+        conn = self._conn
+        conn.reset(self._id)
+        if conn.heard_at < self._began_at:
+            # Not a word since the request, on any stream: nobody may be there any more.
+            conn.retire()
         self._lose(kind)
 
     def _refuse(self) -> None:

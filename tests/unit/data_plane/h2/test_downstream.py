@@ -310,6 +310,15 @@ class TestEnds:
         assert wire.pass_time(HEAD_SECONDS - 1) == []
         assert wire.pass_time(1) == ["goaway ENHANCE_YOUR_CALM 0"]
 
+    @pytest.mark.parametrize("frame", [b"\0\0\x20\1\5\0\0\0\3", b"\0\0\6\4\0\0\0\0\0"], ids=["head", "settings"])
+    def test_a_frame_that_drips(self, wire: H2Wire, frame: bytes) -> None:
+        for at in range(0, len(frame), 3):
+            wire.receive(frame[at : at + 3])
+            assert wire.pass_time(HEAD_SECONDS / 4) == []
+        # Each frame has its time.
+        wire.pass_time(HEAD_SECONDS / 4)
+        assert wire.goaway == "ENHANCE_YOUR_CALM"
+
     def test_a_head_that_does_not_end(self, wire: H2Wire) -> None:
         stream = wire.send(request())
         asked(wire, stream)

@@ -208,6 +208,21 @@ def test_silence_and_a_full_window_time_out() -> None:
         assert len(world.wire.took(StreamReset)) == 1
 
 
+def test_a_connection_from_which_nothing_came_since_gets_no_more_requests() -> None:
+    for speaks in (False, True):
+        world = World()
+        world.loop.advance(1.0)
+        begun(world)
+        other = Wire(loop=world.loop)
+        if speaks:
+            world.wire.server.ping(b"12345678")
+            world.loop.advance(1.0)
+            world.wire.reply()
+        world.loop.advance(3.0)
+        assert world.take() == ["lost upstream_read_timeout"]
+        assert (world.wire.conn.takes_more(), other.conn.takes_more()) == (speaks, True)
+
+
 def test_what_comes_in_time_is_waited_for_anew_unless_the_exchange_has_paused_it(world: World) -> None:
     begun(world)
     answers(world)
