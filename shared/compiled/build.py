@@ -37,6 +37,7 @@ MODULES = (
     "data_plane.http.head",
     "data_plane.http.pool",
     "data_plane.http.reading",
+    "data_plane.http.responses",
     "data_plane.http.timers",
     "data_plane.http.upstream",
     "data_plane.plugins.stream",
