@@ -54,7 +54,7 @@ class DescribedExchange(Exchange):
     @property
     def upstream_address(self) -> tuple[str, int] | None:
         node = self.node
-        return None if node is None else (node.host, node.port)
+        return None if node is None else (node.address or node.host, node.port)
 
     @property
     def upstream_name(self) -> str | None:

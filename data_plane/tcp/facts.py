@@ -9,6 +9,7 @@ from data_plane.tcp.ports import CLIENT, UPSTREAM
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Node, StreamRoute
     from data_plane.tcp.ports import ClientPort
+    from shared.proxy_wasm.tls_properties import TlsFacts
 
 
 class SessionFacts:
@@ -42,8 +43,13 @@ class SessionFacts:
         return self._client.server_name
 
     @property
+    def tls(self) -> TlsFacts | None:
+        """Where TLS ends here."""
+        return self._client.tls
+
+    @property
     def upstream_address(self) -> tuple[str, int] | None:
-        return None if self._node is None else (self._node.host, self._node.port)
+        return None if self._node is None else (self._node.address or self._node.host, self._node.port)
 
     @property
     def request_bytes(self) -> int:
