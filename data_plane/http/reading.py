@@ -24,6 +24,8 @@ _CR = 13
 HEAD, LENGTH, CHUNKS, WAIT, LINGER, CLOSED = range(6)
 
 
+# Of a connection that has ended: reads nothing.
+SPENT = HttpRequestParser(object())
 # The one after these is the last of its connection.
 MOST_REQUESTS = limits.CONNECTION_REQUESTS - 1
 

@@ -120,3 +120,23 @@ def ours() -> Counter[str]:
     """The living objects of the data plane, by type."""
     gc.collect()
     return Counter(type(one).__qualname__ for one in gc.get_objects() if str(type(one).__module__).startswith("data_plane."))
+
+
+def test_a_client_that_has_gone_needs_no_garbage_collector(gateway: LiveGateway) -> None:
+    with upstream(answering(ok())) as server:
+        gateway.route(route_to(server.port))
+        gateway.ask(gc.collect)
+        gc.disable()
+        try:
+            for _ in range(10):
+                with client(gateway.port) as raw:
+                    assert raw.get().status == 200
+            gateway.until(lambda it: not it.clients)
+            # The loop may still be in the call that ended the last of them.
+            gateway.until(lambda _: living("ClientConnection") <= 1)
+        finally:
+            gc.enable()
+
+
+def living(name: str) -> int:
+    return sum(type(one).__name__ == name for one in gc.get_objects())
