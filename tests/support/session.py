@@ -33,6 +33,7 @@ class Port:
     """A connection that says what it is commanded."""
 
     client_address = ("192.0.2.7", 50000)
+    tls: TlsFacts | None = None
     local_address = ("10.0.0.1", 9100)
     connection_id = 3
     server_name = b"db.test"
@@ -114,14 +115,25 @@ class Attempt:
 class Stage:
     """A session's whole world, and its SessionServing."""
 
-    def __init__(self, *nodes: str, plugins: bool = False, holds: tuple[str, ...] = (), configured: bool = True) -> None:
+    def __init__(
+        self,
+        *nodes: str,
+        plugins: bool = False,
+        holds: tuple[str, ...] = (),
+        configured: bool = True,
+        picker: Picker | None = None,
+        retries: int | None = None,
+    ) -> None:
         self.said: list[str] = []
         self.patience = 0.0
         self.counters = StreamCounters()
         self.holds = holds
         self.chain: Chain
         self.over: list[Session] = []
-        upstream = Upstream("u", Nodes(*nodes), "tcp", timeouts=TIMEOUTS, stream_idle=9) if configured else None
+        upstream = None
+        if configured:
+            picks = picker or Nodes(*nodes)
+            upstream = Upstream("u", picks, "tcp", timeouts=TIMEOUTS, stream_idle=9, retries=retries)
         route = StreamRoute("1", "one", upstream, (BINDING,) if plugins else (), None if configured else "upstream_missing")
         self.session = Session(self, Port(self, "client"), route)
 

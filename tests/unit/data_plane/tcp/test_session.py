@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from data_plane.balance.balancer import Balancer, Balancing
+from data_plane.balance.hash_key import hash_key
+from data_plane.config.snapshot import Node
 from data_plane.tcp.ports import CLIENT, UPSTREAM, Side
 from data_plane.tcp.session import HIGH_WATER
 from shared.proxy_wasm.abi import Direction
+from shared.schema.balancing import BalancerType
 from tests.support.session import TIMEOUTS, Stage
+
+BALANCERS: tuple[BalancerType, ...] = ("roundrobin", "chash", "least_conn", "ewma")
 
 
 def test_bytes_pass_and_the_last_end_closes_both() -> None:
@@ -55,6 +61,43 @@ def test_nodes_that_refuse_are_passed_over_once_each() -> None:
     assert stage.tell(stage.session.connect_failed) == ["connect c"]
     assert stage.tell(stage.session.connect_failed) == ["client reset"]
     assert (stage.counters.upstream_errors, stage.counters.upstream_retries, stage.counters.aborted) == (3, 2, 1)
+
+
+def test_retries_limit_the_nodes_that_are_tried() -> None:
+    stage = Stage("a", "b", "c", retries=1)
+    stage.start()
+    assert stage.tell(stage.session.connect_failed) == ["connect b"]
+    assert stage.tell(stage.session.connect_failed) == ["client reset"]
+
+
+def balancer(type: BalancerType) -> Balancer:
+    nodes = tuple(Node(name, 80, 1, name.encode()) for name in "abc")
+    key = hash_key("vars", "remote_addr") if type == "chash" else None
+    return Balancer(nodes, lambda: 1.0, Balancing(type, key))
+
+
+def test_sessions_of_one_client_go_to_one_server() -> None:
+    assert len({Stage(picker=balancer("chash")).start()[0] for _ in range(5)}) == 1
+
+
+def test_open_sessions_count_for_the_next() -> None:
+    picker = balancer("least_conn")
+    stages = [Stage(picker=picker) for _ in range(6)]
+    assert [stage.start()[0] for stage in stages] == ["connect a", "connect b", "connect c"] * 2
+    stages[4].connected()
+    stages[4].eof(CLIENT)
+    stages[4].eof(UPSTREAM)
+    stages[1].session.lost(CLIENT, is_reset=True)
+    assert [Stage(picker=picker).start()[0] for _ in range(2)] == ["connect b", "connect b"]
+
+
+@pytest.mark.parametrize("type", BALANCERS)
+def test_every_balancer_passes_over_servers_that_refuse(type: BalancerType) -> None:
+    stage = Stage(picker=balancer(type))
+    tried = stage.start()
+    for _ in range(3):
+        tried += stage.tell(stage.session.connect_failed)
+    assert sorted(tried) == ["client reset", "connect a", "connect b", "connect c"]
 
 
 def test_the_next_node_gets_what_the_client_has_sent() -> None:
