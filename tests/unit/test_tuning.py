@@ -14,9 +14,11 @@ from control_plane.cli.settings import OF_THE_CONTROL_PLANE, load_settings
 from control_plane.cli.settings import Settings as CliSettings
 from control_plane.cli.up import _environment
 from data_plane import settings as data_plane
+from data_plane.dns.resolver import servers_of
 from data_plane.settings import Settings, SettingsError, load
 from shared.settings_file import as_text
 from shared.tuning import NAMES, READERS, Tuning
+from tests.support.certificates import make_certificates
 
 STORE = "sqlite:///x.db"
 
@@ -82,6 +84,9 @@ BAD = [
     ("max_connections", "1e3", "expected a number from 1 to 1000000, got '1e3'"),
     ("memory_limit", "512MB", "expected bytes, as 512MiB or 2GiB, got '512MB'"),
     ("memory_limit", "1MiB", "expected 0 (none) or at least 134217728 bytes, got '1MiB'"),
+    ("dns_resolver", "ns.test", "expected addresses of DNS servers, as 10.0.0.2 or 10.0.0.2:5353, got 'ns.test'"),
+    ("dns_resolver", "10.0.0.2:0", "expected a port from 1 to 65535, got '10.0.0.2:0'"),
+    ("disable_upstream_healthcheck", "1", "expected true or false, got '1'"),
     ("control_hosts", "gateway:9090", "expected names of hosts without ports, got 'gateway:9090'"),
 ]
 
@@ -138,3 +143,19 @@ def test_nothing_is_tuned_that_is_not_documented() -> None:
         assert name in written
         if default not in ((), ""):
             assert READERS[name](written[name].strip("`")) == default, name
+
+
+def test_dns_servers_have_ports() -> None:
+    found = READERS["dns_resolver"]("10.0.0.2, 10.0.0.3:5353,fd00::2,[fd00::3],[fd00::4]:54")
+    assert found == ("10.0.0.2:53", "10.0.0.3:5353", "[fd00::2]:53", "[fd00::3]:53", "[fd00::4]:54")
+    assert servers_of(found)[-2:] == (("fd00::3", 53), ("fd00::4", 54))
+    assert READERS["dns_resolver"](as_text(found)) == found
+
+
+def test_authorities_are_a_file_of_certificates(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path / "tls")
+    read = READERS["ssl_trusted_certificate"]
+    assert read(str(made.ca)) == str(made.ca)
+    for path in (made.key, tmp_path / "none", tmp_path):
+        with pytest.raises(ValueError, match=r"expected a file with certificates of authorities \(PEM\)"):
+            read(str(path))

@@ -170,3 +170,18 @@ def test_large_bodies_in_both_directions(trusting: LiveGateway, secured: Secured
         trusting.route(route_to(ClientTls(), server))
         raw.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         assert raw.response().body == body
+
+
+def test_connections_to_a_node_that_has_gone(trusting: LiveGateway, secured: Secured) -> None:
+    with upstream(secured(answering(ok()))) as server, client(trusting.port) as raw:
+        route = route_to(ClientTls(), server)
+        assert route.upstream is not None
+        node = route.upstream.picker.pick()
+        assert node is not None
+        trusting.route(route)
+        assert [raw.get().status for _ in range(2)] == [200] * 2
+        trusting.ask(lambda: trusting.gateway.pool.retire(node.key))
+        trusting.until(lambda gateway: gateway.pool.open() == 0)
+        # Should it come back, so do its connections.
+        assert [raw.get().status for _ in range(2)] == [200] * 2
+        assert len(server.connections) == 2
