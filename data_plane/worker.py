@@ -49,6 +49,7 @@ from data_plane.observe.status import PROBLEMS_SHOWN, WorkerStatus
 from data_plane.observe.traces import TRACES_PATH, TraceStore
 from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.runtime import WasmRuntime
+from data_plane.process.allocator import keep_freed_memory
 from data_plane.process.sockets import StreamListener
 from data_plane.settings import Settings, shown
 from data_plane.tcp.listener import StreamGateway, serve_streams
@@ -100,6 +101,7 @@ class Place:
 def run(settings: Settings, place: Place) -> None:
     """Serve until a signal."""
     tune(settings.tuning)
+    keep_freed_memory()
     configure_logging()
     structlog.contextvars.bind_contextvars(worker=place.number, pid=os.getpid())
     uvloop.run(_run(settings, place))
