@@ -1,7 +1,7 @@
 """How the C library treats memory that a worker gives back.
 
-The law: pieces of bodies come and go with every request, so the memory under them stays. glibc returns the top of its heap to the
-system whenever 128 KiB are free there, and takes it again, a page fault for each 4 KiB: measured with bodies of 1 MiB through a
+The law: pieces of bodies come and go with every request, so the memory under them stays. glibc returns the top of its heap to
+the system whenever 128 KiB are free there, and takes it again, a page fault for each 4 KiB: with bodies of 1 MiB through a
 plugin, that was 0.7 of 3.7 ms of CPU time.
 """
 

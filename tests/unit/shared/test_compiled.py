@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import data_plane
 from shared.compiled.build import MODULES, CompileError, compile_modules
 from shared.compiled.finder import CompiledFinder, compiled_libraries, source_of
 
@@ -75,6 +80,29 @@ def test_what_cannot_be_compiled_is_named_and_leaves_no_library(tmp_path: Path) 
 
 def test_every_module_of_the_list_is_there() -> None:
     assert [module for module in MODULES if not source_of(module).is_file()] == []
+
+
+def heirs(kind: type[object]) -> Iterator[type[object]]:
+    for heir in type.__subclasses__(kind):
+        yield heir
+        yield from heirs(heir)
+
+
+def test_no_heir_in_plain_python_gives_another_value_to_an_attribute_of_a_compiled_class() -> None:
+    """Compiled code would read the compiled class's own: such heirs belong on the list, or the attribute becomes a property."""
+    for found in pkgutil.walk_packages(data_plane.__path__, "data_plane."):
+        if not found.name.endswith("__main__"):
+            import_module(found.name)
+    kinds = [kind for name in MODULES for kind in vars(import_module(name)).values() if inspect.isclass(kind)]
+    plain = {heir for kind in kinds if kind.__module__ in MODULES for heir in heirs(kind) if heir.__module__ not in MODULES}
+    wrong = [
+        f"{heir.__module__}.{heir.__qualname__}.{name}"
+        for heir in plain
+        for name, value in vars(heir).items()
+        if not (name.startswith("__") or callable(value) or inspect.isdatadescriptor(value))
+        and any(name in vars(base) for base in heir.__mro__[1:] if base.__module__ in MODULES)
+    ]
+    assert wrong == []
 
 
 def test_other_modules_are_not_the_finders_business() -> None:
