@@ -43,7 +43,10 @@ class _Table(HeaderTable):
 
     def _resize(self, size: int) -> None:
         self.changes += 1
+        due = self.resized
         HeaderTable.maxsize.fset(self, size)  # type: ignore[attr-defined]  # mypy takes it for a number
+        # hpack forgets a size that the peer does not know yet when it is set once more.
+        self.resized = self.resized or due
 
     maxsize = property(lambda self: self._maxsize, _resize)
 
