@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.framing import has_body, length_line
 from data_plane.exchange.info import DescribedExchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead
 from data_plane.exchange.outgoing import Outgoing
 from data_plane.exchange.sending import STARTING
-from shared.plugin.program import Program, RequestStep, step_name
+from shared.plugin.program import Program, RequestStep, run_logs, step_name
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
 
@@ -33,23 +34,27 @@ if TYPE_CHECKING:
 class NativeExchange(DescribedExchange):
     """`request` is what plugins see, and what goes to the upstream."""
 
-    __slots__ = ("_answered", "_asked", "_logged", "_program", "_waiting", "request", "response")
+    __slots__ = ("_answered", "_logged", "_program", "_waiting", "request", "response")
 
     # What it becomes when its response is no plain one after all.
     filtering: type[NativeExchange]
 
     def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None, program: Program) -> None:
-        super().__init__(serving, client, head, route)
+        # Not DescribedExchange's: only the log phase asks when it began.
+        Exchange.__init__(self, serving, client, head, route)
+        self.request_bytes = 0
         self._program = program
         self._waiting: Callable[[], None] | None = None
-        self._asked = head
-        self.request = Request(self, head)
+        # It does not know its exchange: that would be a cycle, which only the collector ends.
+        self.request = Request(head, client, route)
         if program.sees_responses:
             self._see_responses()
 
     def _see_responses(self) -> None:
         """`response` is None until one begins."""
         self.response: Response | None = None
+        self.response_bytes = 0
+        self.start_time_ns = self.client.unix_time_ns()
         self._answered = False
         self._logged = False
 
@@ -74,8 +79,8 @@ class NativeExchange(DescribedExchange):
             super().request_body(data, eos)
 
     def _is_too_large(self) -> bool:
-        most = self.request.max_body
-        return most is not None and self.request_bytes > most
+        own = self.request.own
+        return own is not None and own.max_body is not None and self.request_bytes > own.max_body
 
     def _run(self, steps: Iterator[RequestStep]) -> None:
         request = self.request
@@ -89,7 +94,7 @@ class NativeExchange(DescribedExchange):
         except Exception as error:
             self._failed(step, error)
             return
-        if request.max_body is not None and self._is_too_large():
+        if request.own is not None and self._is_too_large():
             self._fail("body_too_large")
             return
         head = request.raw
@@ -163,7 +168,7 @@ class NativeFilterExchange(NativeExchange):
             super()._begin_response(head, status, length, framing, data, eos)
             return
         self._answered = True
-        sent, self.head = self.head, self._asked
+        sent, self.head = self.head, cast("RequestHead", self.request.asked)
         if sent.method == b"HEAD" != self.head.method:
             # A plugin has made it a HEAD, so that the upstream's length is that of no body.
             length, framing = 0, length_line(0)
@@ -188,14 +193,14 @@ class NativeFilterExchange(NativeExchange):
     def _new_length(self, size: int, eos: bool) -> tuple[int, bytes]:
         """What was declared promises nothing about what is sent."""
         assert self.response is not None
-        if not has_body(self._asked.method, self.response.status):
+        if not has_body(self.head.method, self.response.status):
             return UNTIL_CLOSE, b""
         return (size, length_line(size)) if eos else (CHUNKED, b"")
 
     def _filtered(self, data: bytes, eos: bool) -> bytes:
         response = self.response
         assert response is not None
-        if has_body(self._asked.method, response.status):
+        if has_body(self.head.method, response.status):
             for step in self._program.body_filter:
                 data = step(self.request, response, data, eos)
         return data
@@ -221,11 +226,8 @@ class NativeFilterExchange(NativeExchange):
         if self._logged:
             return
         self._logged = True
-        for step in self._program.log:
-            try:
-                step(self.request, self.response)
-            except Exception as error:
-                self.serving.runtime.native_failed(step_name(step), error)
+        if self._program.log:
+            run_logs(self._program.log, self.request, self.response, self, self.serving.runtime.native_failed)
 
 
 NativeExchange.filtering = NativeFilterExchange

@@ -19,7 +19,7 @@ from data_plane.plugins.interface import ChainSink, PluginRuntime, StreamInfo
 from data_plane.plugins.link import Link, LinkSlot
 from shared.plugin.head import value_bytes
 from shared.plugin.plugin import REQUEST_PHASES
-from shared.plugin.program import BodyStep, HeaderStep, LogStep, RequestStep, request_steps, step_name
+from shared.plugin.program import BodyStep, HeaderStep, LogStep, RequestStep, request_steps, run_logs, step_name
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
 from shared.proxy_wasm.abi import Direction, Effect, MapType
@@ -124,7 +124,8 @@ class Seen:
     """The views that all native links of a request share."""
 
     def __init__(self, exchange: ExchangeFacts, runtime: PluginRuntime) -> None:
-        self.request = Request(exchange, exchange.head)
+        self.request = Request(exchange.head, exchange, exchange.route)
+        self.exchange = exchange
         self.response: Response | None = None
         self.runtime = runtime
 
@@ -185,11 +186,9 @@ class NativeContext:
 
     def finish(self) -> None:
         self.stop_waiting()
-        for step in self._steps.log:
-            try:
-                step(self._seen.request, self._seen.response)
-            except Exception as error:
-                self._seen.runtime.native_failed(step_name(step), error)
+        seen = self._seen
+        if self._steps.log:
+            run_logs(self._steps.log, seen.request, seen.response, seen.exchange, seen.runtime.native_failed)
 
     def stop_waiting(self) -> None:
         waiting, self._waiting = self._waiting, None

@@ -60,36 +60,29 @@ def text(data: bytes) -> str:
 class Head:
     """Base of the request's and the response's view. `raw` is the open head."""
 
-    __slots__ = ("_lower", "_raw")
+    # `_lower` is that of `_lower_of`, which is `raw` or was it.
+    __slots__ = ("_lower", "_lower_of", "raw")
 
     def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self._lower: bytes | None = None
-
-    @property
-    def raw(self) -> bytes:
-        return self._raw
-
-    @raw.setter
-    def raw(self, raw: bytes) -> None:
-        self._raw = raw
-        self._lower = None
+        self.raw = raw
+        self._lower_of: bytes | None = None
 
     def header(self, name: str) -> str | None:
         """The first value, without white space around it; None when there is no such field."""
+        raw = self.raw
+        if self._lower_of is not raw:
+            self._lower, self._lower_of = raw.lower(), raw
         lower = self._lower
-        if lower is None:
-            lower = self._lower = self._raw.lower()
         needle = _needle(name)
         at = lower.find(needle)
         if at < 0:
             return None
         start = at + len(needle)
-        return text(self._raw[start : lower.find(b"\r", start)].strip(b" \t"))
+        return text(raw[start : lower.find(b"\r", start)].strip(b" \t"))
 
     def header_values(self, name: str) -> list[str]:
         """All values, in order."""
-        raw, lower, needle = self._raw, self._lowered(), _needle(name)
+        raw, lower, needle = self.raw, self._lowered(), _needle(name)
         values = []
         at = lower.find(needle)
         while at >= 0:
@@ -102,7 +95,7 @@ class Head:
     def headers(self) -> list[tuple[str, str]]:
         """All fields in order, names as they came."""
         fields = []
-        for line in self._raw.split(b"\r\n")[1:-1]:
+        for line in self.raw.split(b"\r\n")[1:-1]:
             name, _, value = line.partition(b":")
             fields.append((text(name), text(value.strip(b" \t"))))
         return fields
@@ -119,28 +112,28 @@ class Head:
         lower, needle = self._lowered(), _needle(name)
         at = lower.find(needle)
         if at < 0:
-            self.raw = b"%b%b\r\n" % (self._raw, line)
+            self.raw = b"%b%b\r\n" % (self.raw, line)
             return
         end = lower.find(b"\r", at + 2)
-        rest = self._raw[end:]
+        rest = self.raw[end:]
         if lower.find(needle, end) >= 0:
             rest = _without(rest, needle)
-        self.raw = b"%b\r\n%b%b" % (self._raw[:at], line, rest)
+        self.raw = b"%b\r\n%b%b" % (self.raw[:at], line, rest)
 
     def add_header(self, name: str, value: str) -> None:
         """One more field. Raises ValueError as `set_header`."""
-        self.raw = b"%b%b: %b\r\n" % (self._raw, _written(name), value_bytes(value))
+        self.raw = b"%b%b: %b\r\n" % (self.raw, _written(name), value_bytes(value))
 
     def remove_header(self, name: str) -> None:
         """All fields of this name."""
         needle = _needle(name)
         if self._lowered().find(needle) >= 0:
             _written(name)
-            self.raw = _without(self._raw, needle)
+            self.raw = _without(self.raw, needle)
 
     def _lowered(self) -> bytes:
-        if self._lower is None:
-            self._lower = self._raw.lower()
+        if self._lower_of is not self.raw:
+            self._lower, self._lower_of = self.raw.lower(), self.raw
         return self._lower
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from shared.plugin.plugin import REQUEST_PHASES, Answer, AnyPlugin, Phase
 from shared.plugin.reply import Reply, json_body
-from shared.plugin.request import Request, Response
+from shared.plugin.request import ExchangeFacts, Request, Response
 
 RequestStep = Callable[[Request], Answer]
 HeaderStep = Callable[[Request, Response], None]
@@ -123,6 +123,22 @@ def compile_program(bound: Sequence[Bound]) -> Program:
 def request_steps(bound: Sequence[Bound], phase: Phase) -> list[RequestStep]:
     steps: list[RequestStep] = [getattr(one.steps, phase) for one in bound if phase in one.phases]
     return steps
+
+
+def run_logs(
+    steps: tuple[LogStep, ...],
+    request: Request,
+    response: Response | None,
+    exchange: ExchangeFacts,
+    failed: Callable[[str, BaseException], None],
+) -> None:
+    """The log phase: a step that raises stops no other."""
+    with request.logged(exchange):
+        for step in steps:
+            try:
+                step(request, response)
+            except Exception as error:
+                failed(step_name(step), error)
 
 
 def step_name(step: object) -> str:

@@ -8,6 +8,7 @@ what one phase leaves there, a later one finds.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_plus
@@ -18,7 +19,7 @@ from shared.plugin.reply import STATUSES, status_line
 from shared.request_path import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
 
 
 # A name, an IPv4 address or a bracketed IPv6 address, and perhaps a port.
@@ -32,11 +33,13 @@ def check_authority(value: str) -> None:
 
 
 class Fields(Protocol):
-    """What a request's field lines said; `length` is that of the body, 0 for none, below 0 when it is not known yet."""
+    """What a request's field lines said; `length` is that of the body, 0 for none, below 0 when it is not known yet.
+    `minor_version` is 2 for HTTP/2."""
 
     authority: bytes
     host: bytes
     length: int
+    minor_version: int
 
 
 class Asked(Protocol):
@@ -68,8 +71,18 @@ class Matched(Protocol):
     def service_id(self) -> str | None: ...
 
 
-class ExchangeFacts(Protocol):
-    """The exchange, as plugins may look at it. Addresses are (host, port), times Unix nanoseconds, sizes bodies'."""
+class Peer(Protocol):
+    """The client's connection; addresses are (host, port)."""
+
+    @property
+    def client_address(self) -> tuple[str, int]: ...
+
+    @property
+    def local_address(self) -> tuple[str, int]: ...
+
+
+class ExchangeFacts(Peer, Protocol):
+    """The exchange, for the log phase. Times are Unix nanoseconds, sizes those of bodies."""
 
     @property
     def head(self) -> Asked: ...
@@ -78,16 +91,7 @@ class ExchangeFacts(Protocol):
     def route(self) -> Matched | None: ...
 
     @property
-    def client_address(self) -> tuple[str, int]: ...
-
-    @property
-    def local_address(self) -> tuple[str, int]: ...
-
-    @property
     def connection_id(self) -> int: ...
-
-    @property
-    def protocol(self) -> str: ...
 
     @property
     def upstream_address(self) -> tuple[str, int] | None: ...
@@ -106,63 +110,114 @@ class ExchangeFacts(Protocol):
     def response_bytes(self) -> int: ...
 
 
-class Request(Head):
-    __slots__ = ("_asked", "_context", "_variables", "client_address", "exchange", "max_body")
+_PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
-    def __init__(self, exchange: ExchangeFacts, asked: Asked) -> None:
-        self._raw = asked.open
-        self._lower: bytes | None = None
-        self._asked = asked
-        self._context: dict[Hashable, Any] | None = None
-        self._variables: tuple[bytes, RequestVariables] | None = None
-        self.exchange = exchange
-        # A plugin that knows better (real-ip) writes it.
-        self.client_address = exchange.client_address
-        # Bytes of a body that a plugin lets pass at most.
+
+class Own:
+    """What most requests' plugins neither ask nor say: `client_address` as real-ip has found it, the bytes of a body that pass
+    at most, and `exchange`, in the log phase only (it would be a cycle before).
+    """
+
+    __slots__ = ("client_address", "context", "exchange", "max_body", "variables", "variables_of")
+
+    def __init__(self) -> None:
+        self.context: dict[Hashable, Any] = {}
+        self.variables: RequestVariables | None = None
+        self.variables_of: bytes | None = None
+        self.client_address: tuple[str, int] | None = None
         self.max_body: int | None = None
+        self.exchange: ExchangeFacts | None = None
+
+
+class Request(Head):
+    """`asked` is the request as it came."""
+
+    __slots__ = ("_peer", "asked", "own", "route")
+
+    def __init__(self, asked: Asked, peer: Peer, route: Matched | None) -> None:
+        self.raw = asked.open
+        self._lower_of: bytes | None = None
+        self.asked = asked
+        self.route = route
+        self._peer = peer
+        self.own: Own | None = None
+
+    def _owned(self) -> Own:
+        if self.own is None:
+            self.own = Own()
+        return self.own
 
     @property
     def context(self) -> dict[Hashable, Any]:
         """Whatever plugins keep about this request."""
-        if self._context is None:
-            self._context = {}
-        return self._context
+        return self._owned().context
+
+    @property
+    def exchange(self) -> ExchangeFacts | None:
+        """In the log phase."""
+        return None if self.own is None else self.own.exchange
+
+    @property
+    def client_address(self) -> tuple[str, int]:
+        own = self.own
+        return self._peer.client_address if own is None or own.client_address is None else own.client_address
+
+    @client_address.setter
+    def client_address(self, address: tuple[str, int]) -> None:
+        """For a plugin that knows better (real-ip)."""
+        own = self._owned()
+        own.client_address = address
+        own.variables = None
+
+    @contextmanager
+    def logged(self, exchange: ExchangeFacts) -> Iterator[None]:
+        """While this lasts it is the log phase."""
+        own = self._owned()
+        own.exchange = exchange
+        try:
+            yield
+        finally:
+            own.exchange = None
+
+    def limit_body(self, size: int) -> None:
+        """A body of more bytes is refused (413), or cut."""
+        self._owned().max_body = size
 
     @property
     def method(self) -> str:
-        return self._asked.method.decode()
+        return self.asked.method.decode()
 
     @property
     def path(self) -> str:
         """Normalised, escapes kept."""
-        return text(self._asked.path)
+        return text(self.asked.path)
 
     @property
     def query(self) -> str | None:
         """As it came, without the `?`; None when there is none."""
-        target = _target(self._asked.open)
+        target = _target(self.asked.open)
         _, mark, query = target.partition(b"?")
         return text(query) if mark else None
 
     @property
     def asked_target(self) -> str:
         """Path, normalised, and query, as they came."""
-        return text(_target(self._asked.open))
+        return text(_target(self.asked.open))
 
     @property
     def host(self) -> str:
         """In lower case, without port; empty when an HTTP/1.0 client sent none."""
-        return text(self._asked.fields.host)
+        return text(self.asked.fields.host)
 
     @property
     def authority(self) -> str:
         """The Host as sent."""
-        return text(self._asked.fields.authority)
+        return text(self.asked.fields.authority)
 
     @property
     def content_length(self) -> int | None:
         """Of the body; None when it comes in chunks."""
-        length = self._asked.fields.length
+        length = self.asked.fields.length
         return None if length < 0 else length
 
     @property
@@ -177,15 +232,14 @@ class Request(Head):
     @property
     def variables(self) -> RequestVariables:
         """As `vars` and `$variables` read the request: its target as it came, fields as the plugins before have left them."""
-        known = self._variables
-        if known is not None and known[0] is self._raw and known[1].client_address is self.client_address:
-            return known[1]
-        variables = self._new_variables()
-        self._variables = (self._raw, variables)
-        return variables
+        own = self._owned()
+        if own.variables is None or own.variables_of is not self.raw:
+            own.variables = self._new_variables()
+            own.variables_of = self.raw
+        return own.variables
 
     def _new_variables(self) -> RequestVariables:
-        asked, exchange, opened = self._asked, self.exchange, self._raw
+        asked, opened, route = self.asked, self.raw, self.route
         if opened is not asked.open:
             opened = asked.open.partition(b"\r\n")[0] + opened[opened.index(b"\r\n") :]
         fields = asked.fields
@@ -195,11 +249,10 @@ class Request(Head):
             fields.host,
             opened,
             self.client_address,
-            exchange.local_address,
-            exchange.protocol,
+            self._peer.local_address,
+            _PROTOCOLS[fields.minor_version],
             fields.length,
         )
-        route = exchange.route
         if route is not None:
             variables.route_id, variables.route_name, variables.service_id = route.id, route.name, route.service_id
         return variables
@@ -209,12 +262,12 @@ class Request(Head):
     @property
     def target(self) -> str:
         """Path and query on the way to the upstream."""
-        return text(_target(self._raw))
+        return text(_target(self.raw))
 
     def set_target(self, target: str) -> None:
         """What follows a `?` is the query. The path takes its normal form, as request paths do; raises ValueError (PathError)
         where it has none."""
-        method, _, rest = self._raw.partition(b" ")
+        method, _, rest = self.raw.partition(b" ")
         _, _, version = rest.partition(b" ")
         self.raw = b"%b %b %b" % (method, target_bytes(target), version)
 
@@ -238,13 +291,13 @@ class Request(Head):
 
     @property
     def upstream_method(self) -> str:
-        return self._raw.partition(b" ")[0].decode()
+        return self.raw.partition(b" ")[0].decode()
 
     def set_method(self, method: str) -> None:
         """An upper-case method towards the upstream."""
         if not (method.isascii() and method.isalpha() and method.isupper()) or method == "CONNECT":
             raise ValueError(f"not a method that can be sent: {method!r}")
-        _, _, rest = self._raw.partition(b" ")
+        _, _, rest = self.raw.partition(b" ")
         self.raw = method.encode() + b" " + rest
 
     # What the query and the cookies say.
@@ -269,8 +322,8 @@ class Response(Head):
     __slots__ = ("status",)
 
     def __init__(self, raw: bytes, status: int) -> None:
-        self._raw = raw
-        self._lower: bytes | None = None
+        self.raw = raw
+        self._lower_of: bytes | None = None
         self.status = status
 
     def set_status(self, status: int) -> None:
@@ -278,7 +331,7 @@ class Response(Head):
         if status not in STATUSES:
             raise ValueError(f"a response's status is 200 to 599, got {status}")
         self.status = status
-        _, _, rest = self._raw.partition(b"\r\n")
+        _, _, rest = self.raw.partition(b"\r\n")
         self.raw = status_line(status) + rest
 
 

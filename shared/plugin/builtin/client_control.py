@@ -34,7 +34,7 @@ class ClientControl(Plugin[ClientControlConfig]):
             return None
         length = request.content_length
         if length is None:
-            request.max_body = most
+            request.limit_body(most)
         elif length > most:
             return TOO_LARGE
         return None
