@@ -187,13 +187,13 @@ class Stream:
         self._stage = stage
         self._answers = answers
 
-    def request_head(self, head: bytes, eos: bool) -> bytes | None:
+    def request_head(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
         return self._answer("request head", eos)
 
-    def response_head(self, head: bytes, eos: bool) -> bytes | None:
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
         return self._answer(f"response head {int(head[9:12])}", eos)
 
-    def last_response(self, head: bytes, eos: bool) -> bytes | None:
+    def last_response(self, head: bytes, framing: bytes, eos: bool) -> bytes | None:
         return self._answer(f"last response {int(head[9:12])}", eos)
 
     def _answer(self, what: str, eos: bool) -> bytes | None:
