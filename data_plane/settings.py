@@ -42,15 +42,18 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class StreamListen:
-    """Where TCP connections come in. `sniffs`: they begin with a ClientHello, which says for whom they are."""
+    """Where TCP connections come in. `sniffs`: they begin with a ClientHello, which says for whom they are. `terminates`: they
+    are TLS, which ends here."""
 
     host: str
     port: int
     sniffs: bool
+    terminates: bool = False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'tls' if self.sniffs else 'tcp'}://{host}:{self.port}"
+        scheme = "tls-terminate" if self.terminates else "tls" if self.sniffs else "tcp"
+        return f"{scheme}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-listen", metavar="HOST:PORT", help="for TLS, default none (WASPGATE_TLS_LISTEN)")
     parser.add_argument("--workers", metavar="N", help=f"default {DEFAULT_WORKERS} (WASPGATE_WORKERS)")
     streams = "for TCP, repeatable (WASPGATE_STREAM_LISTEN: A,B)"
-    parser.add_argument("--stream-listen", metavar="[tls://]HOST:PORT", action="append", help=streams)
+    parser.add_argument("--stream-listen", metavar="[SCHEME://]HOST:PORT", action="append", help=streams)
     parser.add_argument("--grace", metavar="SECONDS", help=f"for draining, default {Tuning().grace:g} (WASPGATE_GRACE)")
     parser.add_argument("--prometheus", metavar="HOST:PORT", help=f"default {DEFAULT_PROMETHEUS} (WASPGATE_PROMETHEUS)")
     parser.add_argument("--control", metavar="HOST:PORT", help=f"default {DEFAULT_CONTROL} (WASPGATE_CONTROL)")
@@ -215,9 +218,9 @@ def _streams(text: str) -> tuple[StreamListen, ...]:
 
 def _stream(text: str) -> StreamListen:
     scheme, separator, address = text.rpartition("://")
-    if separator and scheme not in ("tcp", "tls"):
-        raise ValueError(f"expected HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT, got {text!r}")
-    return StreamListen(*_address(address), scheme == "tls")
+    if separator and scheme not in ("tcp", "tls", "tls-terminate"):
+        raise ValueError(f"expected HOST:PORT, tcp://, tls:// or tls-terminate://HOST:PORT, got {text!r}")
+    return StreamListen(*_address(address), scheme == "tls", scheme == "tls-terminate")
 
 
 def _workers(text: str) -> int:

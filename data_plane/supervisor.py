@@ -141,7 +141,7 @@ class DataPlane:
         def mine(listen: Listen) -> list[socket.socket]:
             return self._sockets.of(listen.name, number, settings.workers)
 
-        streams = [(opened, item.sniffs) for item in settings.streams for opened in mine(_of_stream(item))]
+        streams = [(opened, item) for item in settings.streams for opened in mine(_of_stream(item))]
         tls = [] if settings.tls is None else mine(_of_tls(settings.tls))
         return Place(number, mine(_of_http(settings)), streams, pulse, replaces, tls)
 
@@ -185,8 +185,8 @@ class DataPlane:
             except OSError as error:
                 log.warning("`waspgate reload` cannot find this data plane, SIGHUP can", reason=str(error))
         if settings.streams:
-            bound = ((item, self._sockets.bound(_of_stream(item).name)) for item in settings.streams)
-            log.info("TCP is proxied", listen=", ".join(str(StreamListen(*place, item.sniffs)) for item, place in bound))
+            bound = ((item, *self._sockets.bound(_of_stream(item).name)) for item in settings.streams)
+            log.info("TCP is proxied", listen=", ".join(str(replace(item, host=host, port=port)) for item, host, port in bound))
         pages = {
             option: shown(self._pages[option, wanted].getsockname()[:2])
             for option, wanted in _pages(settings).items()

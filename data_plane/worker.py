@@ -52,6 +52,7 @@ from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.allocator import keep_freed_memory
 from data_plane.process.sockets import StreamListener
 from data_plane.settings import Settings, shown
+from data_plane.tcp.connection import ClientConnection as StreamClient
 from data_plane.tcp.listener import StreamGateway, serve_streams
 from data_plane.tls.client import (
     TlsClientConnection,
@@ -60,7 +61,7 @@ from data_plane.tls.client import (
     TlsTracingH2ClientConnection,
 )
 from data_plane.tls.connection import TlsConnection
-from data_plane.tls.listener import H2, HTTP_1, TlsGateway, serve_tls
+from data_plane.tls.listener import ANY, H2, HTTP_1, TlsGateway, serve_tls
 from data_plane.upstream_tls.contexts import ClientContexts
 from shared.log import configure_logging
 from shared.networks import parse_networks
@@ -131,7 +132,7 @@ async def _run(settings: Settings, place: Place) -> None:
             log.info("draining", exchanges=worker.gateway.busy(), sessions=worker.streams.busy(), grace=grace)
         if doors is not None:
             doors.close()
-        await worker.tls.drain()
+        await asyncio.gather(worker.tls.drain(), worker.stream_tls.drain())
         cut = sum(await asyncio.gather(worker.gateway.drain(grace), worker.streams.drain(grace)))
         log.info("stopped", cut=cut, **worker.gateway.counters.statistics(), **worker.streams.counters.statistics())
         for task in (following, stopping):
@@ -216,6 +217,7 @@ class Worker:
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers)
         self._tracer = None if state is None else _tracer(settings, self._runtime)
         self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection})
+        self.stream_tls = TlsGateway(self.gateway, {ANY: lambda _: StreamClient(self.streams, peeks=False)})
         limit = settings.tuning.memory_limit
         self._guards: list[FileGuard | HeadGuard | MemoryGuard] = [HeadGuard(self.gateway)]
         if limit:
@@ -244,8 +246,11 @@ class Worker:
             doors.add(listener, lambda door: serve(self.gateway, door, self._accepts(self.connection)))
         for listener in place.tls:
             doors.add(listener, partial(serve_tls, self.tls, connection=self._accepts(TlsConnection)))
-        for listener, sniffs in place.streams:
-            doors.add(listener, partial(serve_streams, self.streams, peeks=sniffs))
+        for listener, item in place.streams:
+            if item.terminates:
+                doors.add(listener, partial(serve_tls, self.stream_tls))
+            else:
+                doors.add(listener, partial(serve_streams, self.streams, peeks=item.sniffs))
         await doors.open()
         self._guards.append(FileGuard(loop, doors))
         self._lets_in = True

@@ -100,8 +100,8 @@ def _stream_addresses(given: object) -> object:
 
 def _stream_address(text: str) -> str:
     scheme, separator, address = text.rpartition("://")
-    if separator and scheme not in ("tcp", "tls"):
-        raise ValueError(f"expected HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT, got {text!r}")
+    if separator and scheme not in ("tcp", "tls", "tls-terminate"):
+        raise ValueError(f"expected HOST:PORT, tcp://, tls:// or tls-terminate://HOST:PORT, got {text!r}")
     return f"{scheme or 'tcp'}://{Address.parse(address)}"
 
 

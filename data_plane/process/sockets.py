@@ -12,10 +12,11 @@ import socket
 from collections.abc import Iterable
 
 from data_plane.http.listener import listening_socket
+from data_plane.settings import StreamListen
 
 Address = tuple[str, int]
-# A listening socket for TCP, and whether its connections begin with a ClientHello.
-StreamListener = tuple[socket.socket, bool]
+# A listening socket for TCP, and what it is for.
+StreamListener = tuple[socket.socket, StreamListen]
 
 
 class Sockets:

@@ -18,6 +18,7 @@ from data_plane.tcp.session import Session
 
 if TYPE_CHECKING:
     from data_plane.tcp.listener import StreamGateway
+    from shared.proxy_wasm.tls_properties import TlsFacts
 
 # Lingering for no time is what makes the kernel send a reset.
 NO_LINGER = b"\1\0\0\0\0\0\0\0"
@@ -151,15 +152,16 @@ class UpstreamConnection(Connection):
 
 
 class ClientConnection(Connection):
-    """A ClientPort. On a listener that wants TLS it first waits for the ClientHello."""
+    """A ClientPort. On a listener that wants TLS it first waits for the ClientHello. `tls` is there where TLS ends here."""
 
-    __slots__ = ("_buffer", "_peeks", "client_address", "connection_id", "local_address", "server_name")
+    __slots__ = ("_buffer", "_peeks", "client_address", "connection_id", "local_address", "server_name", "tls")
 
     def __init__(self, gateway: StreamGateway, peeks: bool) -> None:
         super().__init__(gateway, CLIENT)
         self._peeks = peeks
         self._buffer = b""
         self.server_name = b""
+        self.tls: TlsFacts | None = None
         self.connection_id = 0
         self.client_address = ("", 0)
         self.local_address = ("", 0)
@@ -174,6 +176,9 @@ class ClientConnection(Connection):
             self.reset()  # it has gone already
             return
         self.client_address, self.local_address = (peer[0], peer[1]), (local[0], local[1])
+        self.tls = transport.get_extra_info("tls")
+        if self.tls is not None:
+            self.server_name = self.tls.server_name
         self.connection_id = self._gateway.admit()
         if not self.connection_id:
             self.reset()

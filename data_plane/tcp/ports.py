@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from data_plane.tcp.session import Session
     from shared.proxy_wasm.properties import StreamFacts
     from shared.proxy_wasm.tcp import Peer
+    from shared.proxy_wasm.tls_properties import TlsFacts
 
 Side = Direction
 CLIENT, UPSTREAM = Direction.REQUEST, Direction.RESPONSE
@@ -58,12 +59,14 @@ class Attempt(Protocol):
 
 
 class ClientPort(SidePort, Protocol):
-    """The client's connection, and who it is. `server_name` is empty on a listener that does not look for it."""
+    """The client's connection, and who it is. `server_name` is empty on a listener that does not look for it, `tls`
+    is there where TLS ends here."""
 
     client_address: tuple[str, int]
     local_address: tuple[str, int]
     connection_id: int
     server_name: bytes
+    tls: TlsFacts | None
 
 
 class SessionSink(Protocol):

@@ -143,10 +143,14 @@ class TlsConnection(TlsTransport):
             self._refuse(b"")
             return
         self._flush()
+        session = self._session = self._gateway.session(self._tls, self._rule, self._name)
+        if not self._gateway.admits(session):
+            self._gateway.failed(self, "a certificate of the client is needed")
+            self._refuse(b"")
+            return
         self._deadline.close()
         self._state = OPEN
         self._decrypt, self._encrypt = self._tls.read, self._tls.write
-        self._session = self._gateway.session(self._tls, self._rule, self._name)
         self._gateway.leave(self)
         protocol = self._protocol = self._gateway.protocol_for(self._tls.selected_alpn_protocol())
         protocol.connection_made(cast(asyncio.Transport, self))

@@ -53,7 +53,8 @@ def make_context(found: Ssl, alpn: Sequence[str]) -> ssl.SSLContext:
     if found.client is not None:
         context.load_verify_locations(cadata=found.client.ca)
         context.verify_mode = ssl.CERT_OPTIONAL if found.client.skip else ssl.CERT_REQUIRED
-    context.set_alpn_protocols(list(alpn))
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     return context
 
 

@@ -33,20 +33,23 @@ LINES_PER_SECOND = 10
 # What a worker that goes away leaves to handshakes that have begun: a few round trips.
 DRAIN_SECONDS = 1.0
 H2, HTTP_1 = "h2", "http/1.1"
+# Under this name stands who speaks whatever a client wants, without ALPN.
+ANY = ""
 
 # What speaks a protocol of ALPN on a connection that was accepted for a gateway: an asyncio.Protocol by its methods.
 Speaker = Callable[[Gateway], object]
 
 
 class TlsGateway:
-    """Of one worker. `speakers` by ALPN name, the best first; a client that names no protocol gets HTTP/1.1."""
+    """Of one worker. `speakers` by ALPN name, the best first; who names no protocol gets HTTP/1.1. ANY stands alone."""
 
     def __init__(self, gateway: Gateway, speakers: Mapping[str, Speaker]) -> None:
         self.loop = gateway.loop
         self._gateway = gateway
         self._speakers = dict(speakers)
-        self._spoken = frozenset(name.encode() for name in speakers)
-        self._contexts = Contexts(tuple(speakers))
+        offered = tuple(name for name in speakers if name != ANY)
+        self._spoken = frozenset(name.encode() for name in offered)
+        self._contexts = Contexts(offered)
         self._known = KnownPeers()
         self._handshaking: dict[TlsConnection, None] = {}
         self._ended = asyncio.Event()
@@ -86,14 +89,19 @@ class TlsGateway:
 
     def speaks_one_of(self, protocols: tuple[bytes, ...]) -> bool:
         """A client that names none takes what it gets; to one that names others nothing may be said (RFC 7301 section 3.2)."""
-        return not protocols or not self._spoken.isdisjoint(protocols)
+        return not protocols or ANY in self._speakers or not self._spoken.isdisjoint(protocols)
 
     def session(self, tls: ssl.SSLObject, rule: Ssl, name: bytes) -> TlsSession:
         peer = None if rule.client is None else verified_peer(tls, rule.client.depth, self._known)
         return TlsSession(rule, tls.version() or "", name, peer)
 
+    def admits(self, session: TlsSession) -> bool:
+        """Without requests there is no path that could be open to others."""
+        return ANY not in self._speakers or session.rule.client is None or session.peer is not None
+
     def protocol_for(self, name: str | None) -> asyncio.Protocol:
-        return cast(asyncio.Protocol, self._speakers[name or HTTP_1](self._gateway))
+        speaker = self._speakers.get(ANY) or self._speakers[name or HTTP_1]
+        return cast(asyncio.Protocol, speaker(self._gateway))
 
     def failed(self, connection: TlsConnection, reason: str) -> None:
         if self._rate.admits():

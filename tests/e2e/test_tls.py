@@ -30,11 +30,17 @@ def tls_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory, server: ScriptedUpstream, tls_port: int) -> Iterator[Up]:
-    listen, trusted = f"{HOST}:{tls_port}", "127.0.0.2, 127.0.0.3/32"
-    folder = tmp_path_factory.mktemp("up")
-    with waspgate_up(folder, server.port, WASPGATE_TLS_LISTEN=listen, WASPGATE_TRUSTED_ADDRESSES=trusted) as running:
+def stream_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory, server: ScriptedUpstream, tls_port: int, stream_port: int) -> Iterator[Up]:
+    more = {"WASPGATE_TLS_LISTEN": f"{HOST}:{tls_port}", "WASPGATE_TRUSTED_ADDRESSES": "127.0.0.2, 127.0.0.3/32"}
+    more["WASPGATE_STREAM_LISTEN"] = f"tls-terminate://{HOST}:{stream_port}"
+    with waspgate_up(tmp_path_factory.mktemp("up"), server.port, 1, **more) as running:
         running.put("routes/1", {"uri": "/*", "upstream": running.upstream})
+        running.put("stream_routes/1", {"upstream": {"scheme": "tcp", **running.upstream}})
         running.put("ssls/1", ssl_document(ONE, "one.test"))
         running.settle()
         yield running
@@ -65,6 +71,14 @@ def test_clients_choose_between_http_2_and_http_1(up: Up, tls_port: int) -> None
         with tls_client(tls_port, AUTHORITY.trusting(None, None, *offered), "one.test") as raw:
             assert isinstance(raw.socket, ssl.SSLSocket)
             assert raw.socket.selected_alpn_protocol() == agreed
+
+
+def test_tls_of_streams_ends_where_it_shall(up: Up, server: ScriptedUpstream, stream_port: int) -> None:
+    with tls_client(stream_port, AUTHORITY.trusting(), "one.test") as raw:
+        assert raw.get(b"/as-it-is").body == b"hello"
+    assert b"GET /as-it-is HTTP/1.1\r\nHost: t\r\n\r\n" in server.received
+    said = [line["listen"] for line in up.log() if line["event"] == "TCP is proxied"]
+    assert said == [f"tls-terminate://{HOST}:{stream_port}"]
 
 
 def test_keys_are_not_read_back(up: Up) -> None:

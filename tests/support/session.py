@@ -14,6 +14,7 @@ from data_plane.tcp.session import Session
 from shared.proxy_wasm.abi import Direction
 from shared.proxy_wasm.properties import StreamFacts
 from shared.proxy_wasm.tcp import Peer
+from shared.proxy_wasm.tls_properties import TlsFacts
 
 TIMEOUTS = Timeouts(connect=1, send=2, read=3)
 BINDING = PluginBinding(WasmPlugin("test", 1, "0" * 64), b"", "stream_route/1", 1)

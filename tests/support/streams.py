@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from data_plane.config.snapshot import PluginBinding, Scheme, Snapshot, StreamRoute, Timeouts, Upstream
+from data_plane.config.snapshot import NO_SSLS, PluginBinding, Scheme, Snapshot, SslTable, StreamRoute, Timeouts, Upstream
 from data_plane.http.listener import NOTHING_YET, Gateway, listening_socket
 from data_plane.plugins.link import LinkSlot
 from data_plane.routing.stream_router import StreamConditions, StreamEntry, StreamRouter
+from data_plane.tcp.connection import ClientConnection
 from data_plane.tcp.link import TcpLink
 from data_plane.tcp.listener import StreamGateway, serve_streams
+from data_plane.tls.listener import ANY, TlsGateway, serve_tls
 from data_plane.upstream_tls.client_tls import ClientTls
 from data_plane.upstream_tls.contexts import ClientContexts
 from shared.proxy_wasm.failures import VmFailed
@@ -62,25 +65,29 @@ def streams_snapshot(*entries: StreamEntry[StreamRoute]) -> Snapshot:
 
 
 class LiveStreams:
-    """Its methods may be called from the test's thread. `port` is plain, `tls_port` looks for a server name."""
+    """Its methods may be called from the test's thread. `port` is plain, `tls_port` looks for a server name, and TLS ends at
+    `end_port`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.port = self.tls_port = 0
+        self.port = self.tls_port = self.end_port = 0
         self.streams: StreamGateway
 
     async def start(self) -> None:
         self._gateway = Gateway(self._loop, NoPlugins())
         self.streams = StreamGateway(self._gateway, NoChains())
-        listeners = [listening_socket(HOST, 0) for _ in range(2)]
-        self.port, self.tls_port = (listener.getsockname()[1] for listener in listeners)
+        listeners = [listening_socket(HOST, 0) for _ in range(3)]
+        self.port, self.tls_port, self.end_port = (listener.getsockname()[1] for listener in listeners)
         self._servers = [
-            await serve_streams(self.streams, item, peeks) for item, peeks in zip(listeners, (False, True), strict=True)
+            await serve_streams(self.streams, item, peeks) for item, peeks in zip(listeners[:2], (False, True), strict=True)
         ]
+        self._tls = TlsGateway(self._gateway, {ANY: lambda _: ClientConnection(self.streams, peeks=False)})
+        self._servers.append(await serve_tls(self._tls, listeners[2]))
 
     async def stop(self) -> None:
         for server in self._servers:
             server.close()
+        self._tls.close()
         await self._gateway.drain(0)
         await self.streams.drain(0)
         # Aborted transports tell their protocols in the loop's next rounds.
@@ -91,8 +98,9 @@ class LiveStreams:
         assert not self.streams.connections
         assert not self.streams.busy()
 
-    def serve(self, *entries: StreamEntry[StreamRoute]) -> None:
-        self.ask(lambda: setattr(self._gateway, "snapshot", streams_snapshot(*entries)))
+    def serve(self, *entries: StreamEntry[StreamRoute], ssls: SslTable = NO_SSLS) -> None:
+        snapshot = replace(streams_snapshot(*entries), ssls=ssls)
+        self.ask(lambda: setattr(self._gateway, "snapshot", snapshot))
 
     def trust(self, authorities: Path) -> None:
         """Of servers over TLS."""

@@ -23,6 +23,7 @@ PLAIN, TLS = StreamListen("127.0.0.1", 9100, False), StreamListen("::1", 9443, T
         ((), "127.0.0.1:9100", (PLAIN,)),
         ((), " tcp://127.0.0.1:9100, tls://[::1]:9443 ,", (PLAIN, TLS)),
         (("--stream-listen", "127.0.0.1:9100", "--stream-listen", "tls://[::1]:9443"), "0.0.0.0:1", (PLAIN, TLS)),
+        ((), "tls-terminate://[::1]:9443", (StreamListen("::1", 9443, False, True),)),
     ],
 )
 def test_the_data_plane_reads_them(options: tuple[str, ...], variable: str, expected: tuple[StreamListen, ...]) -> None:
@@ -35,7 +36,7 @@ def test_the_data_plane_reads_them(options: tuple[str, ...], variable: str, expe
         ("9100", "expected HOST:PORT"),
         ("::1:9100", "expected "),
         ("127.0.0.1:65536", "expected HOST:PORT"),
-        ("udp://127.0.0.1:9100", "expected HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT, got 'udp://127.0.0.1:9100'"),
+        ("udp://127.0.0.1:9100", "expected HOST:PORT, tcp://, tls:// or tls-terminate://HOST:PORT, got 'udp://127.0.0.1:9100'"),
         ("127.0.0.1:9100,tls://", "expected HOST:PORT"),
     ],
 )
