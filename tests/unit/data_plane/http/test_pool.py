@@ -132,9 +132,10 @@ async def test_idle_connections_of_all_nodes_together_are_bounded() -> None:
     async with servers(4) as it:
         kept = [await it.keep_idle(node) for node in it.nodes]
         for age, conn in enumerate(kept):
-            conn.idle_since = float(age)
+            conn.idle_since += age
         it.pool.most_idle = 2
-        it.pool._shed(it.pool.most_idle)
+        it.pool._sweeper.cancel()
+        it.pool._sweep()
         assert it.pool.idle() == it.pool.open() == 2
         assert [it.pool.take(node, checked=False) for node in it.nodes] == [None, None, kept[2], kept[3]]
         kept[2].close()
