@@ -2,7 +2,7 @@
 
 The law: a name that was never answered stays as it is, and connecting looks it up beside the loop; from its first answer on
 its addresses are the nodes, each with the weight of the name. A node that has gone gets no new request, and its connections
-close as they become idle. What the compiler asks, maybe in a thread, only notes what is wanted.
+close as they become idle.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class DnsService:
     def _follow_soon(self) -> None:
         if not self._due:
             self._due = True
-            self._loop.call_soon_threadsafe(self._follow)
+            self._loop.call_soon(self._follow)
 
     def _follow(self) -> None:
         self._due = False

@@ -31,7 +31,7 @@ KEEP_TENDS = 30
 
 
 class HealthService:
-    """The `health` of Watchers. Compiling happens in a thread now and then: what it asks here only notes what is wanted."""
+    """The `health` of Watchers."""
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class HealthService:
         self._poll = poll
         self._rows: Rows = LocalRows() if rows is None else rows
         self._verdicts = Verdicts(self._rows)
+        # What the workers before this one knew.
+        self._verdicts.refresh()
         self._watched: dict[str, WatchedNodes] = {}
         self._probers: dict[str, Prober] = {}
         self._gate = asyncio.Semaphore(MOST_PROBES)
@@ -69,7 +71,7 @@ class HealthService:
             watched = self._watched[upstream] = WatchedNodes(upstream, checks, asking, self._verdicts)
             if self._settled:
                 # Compiled for a plugin that calls it.
-                self._loop.call_soon_threadsafe(self.settled)
+                self._loop.call_soon(self.settled)
         elif (watched.checks, watched.asking) != (checks, asking):
             watched.update(checks, asking)
         return watched
@@ -102,8 +104,6 @@ class HealthService:
                 self._verdicts.refresh()
                 for watched in tuple(self._watched.values()):
                     watched.look()
-            for watched in tuple(self._watched.values()):
-                watched.look_once()
             await asyncio.sleep(self._poll)
 
     async def _tend(self) -> None:

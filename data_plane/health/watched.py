@@ -62,13 +62,12 @@ class Verdicts:
 class WatchedNodes:
     """The NodeHealth of an upstream, over all of its versions. Its nodes are those that its newest balancer asked about."""
 
-    __slots__ = ("_changed", "_down", "_keys", "_new", "_verdicts", "asking", "checks", "name")
+    __slots__ = ("_changed", "_down", "_keys", "_verdicts", "asking", "checks", "name")
 
     def __init__(self, name: str, checks: Checks, asking: Asking, verdicts: Verdicts) -> None:
         self.name = name
         self._verdicts = verdicts
         self._changed: Callable[[], None] | None = None
-        self._new = False
         self._keys: Mapping[Node, bytes] = {}
         self._down: frozenset[Node] = frozenset()
         self.checks = checks
@@ -98,7 +97,6 @@ class WatchedNodes:
 
     def watch(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._new = True
 
     def report(self, node: Node, outcome: int) -> None:
         rules = self.checks.passive
@@ -126,12 +124,6 @@ class WatchedNodes:
     def look(self) -> None:
         """The copy of the rows may have changed."""
         if self._changed is not None and self._find_down(self._keys) != self._down:
-            self._changed()
-
-    def look_once(self) -> None:
-        """A balancer that was made in a thread may have missed what changed meanwhile."""
-        if self._new and self._changed is not None:
-            self._new = False
             self._changed()
 
     def _keys_of(self, nodes: tuple[Node, ...]) -> dict[Node, bytes]:

@@ -231,6 +231,10 @@ async def test_one_worker_probes_for_all_and_another_takes_over(tmp_path: Path) 
             await eventually(lambda: one.down == two.down == {gone})
             assert "probing=1" in repr(one.service)
             assert "probing=0" in repr(two.service)
+            # A worker that comes knows it from the beginning.
+            late = Watching(HealthTable(environment, second), good.port, gone)
+            assert late.down == {gone}
+            await late.service.close()
             await one.service.close()
             first.close()
             await eventually(lambda: "probing=1" in repr(two.service))

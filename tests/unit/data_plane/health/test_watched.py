@@ -111,6 +111,16 @@ def test_what_is_known_stays_when_nodes_come_and_go() -> None:
     assert set(worker.watched.unhealthy((A, B))) == {A}
 
 
+def test_a_new_version_may_look_elsewhere() -> None:
+    worker = Worker(LocalRows(), checks())
+    elsewhere = compile_checks(ChecksSpec.model_validate({"active": {"port": 81}}))
+    worker.watched.update(elsewhere, ASKING)
+    assert {key.split(b"\0")[2] for key in worker.watched.rows()} == {b"81"}
+    for _ in range(2):
+        worker.watched.probed(A, Finding(TCP_FAILURE))
+    assert worker.down == {A}
+
+
 def test_it_is_said_when_no_node_is_left() -> None:
     worker = Worker(LocalRows(), checks())
     with capture_logs() as logs:
