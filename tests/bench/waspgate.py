@@ -35,19 +35,20 @@ def proxy(folder: Path, upstream_port: int, *, work: Work, routes: int = ROUTES)
     name = f"waspgate{work.suffix}"
     store = store_url(folder, name)
     fill(store, upstream_port, work=work, routes=routes)
-    with data_plane(folder, store, name, tls=work.tls) as server:
+    with data_plane(folder, store, name, tls=work.tls, h2c=work.h2) as server:
         server.await_answer(path(routes - 1, work.resource))
         yield server
 
 
 @contextmanager
-def data_plane(folder: Path, store: str, name: str, *, tls: bool = False) -> Iterator[Server]:
+def data_plane(folder: Path, store: str, name: str, *, tls: bool = False, h2c: bool = False) -> Iterator[Server]:
     """Just started, perhaps not answering yet."""
     clear, encrypted = free_ports(2)
     port = encrypted if tls else clear
     command = [sys.executable, "-m", "data_plane", "--store", store, "--listen", f"{HOST}:{clear}", "--workers", "1"]
     command += ["--tls-listen", f"{HOST}:{encrypted}"] if tls else []
     environment = {**os.environ, "WASPGATE_PROMETHEUS": f"{HOST}:0", "WASPGATE_CONTROL": f"{HOST}:0"}
+    environment["WASPGATE_H2C"] = str(h2c).lower()
     with running(name, port, command, folder, environment, tls=tls) as server:
         yield server
 

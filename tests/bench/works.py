@@ -24,6 +24,7 @@ class Work:
     plugins: int = 0
     resource: str = "item"
     tls: bool = False
+    h2: bool = False
 
     def module(self) -> bytes:
         if self.guest == "headers":
@@ -39,4 +40,5 @@ HEADERS_10 = Work("-plugins-10", ", 10 plugins", "headers", 10)
 BODY = Work("-body", ", body plugin", "body", 1, "big")
 CALLOUT = Work("-callout", ", callout", "callout", 1)
 TLS = Work("-tls", ", TLS", tls=True)
-WORKS = (PLAIN, HEADERS, HEADERS_3, HEADERS_10, BODY, CALLOUT, TLS)
+H2 = Work("-h2", ", HTTP/2", h2=True)
+WORKS = (PLAIN, HEADERS, HEADERS_3, HEADERS_10, BODY, CALLOUT, TLS, H2)
