@@ -7,9 +7,10 @@ from typing import cast
 
 import pytest
 
+from data_plane.balance.balancer import Balancer, Balancing
 from data_plane.callout.grpc_call import GrpcCall
 from data_plane.callout.grpc_message import frame
-from data_plane.config.snapshot import Node, Upstream
+from data_plane.config.snapshot import Node, Picker, Upstream
 from data_plane.h2.pool import H2Pool, H2Waiter
 from data_plane.h2.upstream import UpstreamH2Connection
 from shared.proxy_wasm.abi import Status
@@ -27,7 +28,7 @@ LIMIT = 100
 class Stage:
     """The pool, its connections and the plugin, all of which only note what they are told."""
 
-    def __init__(self, *nodes: str, unary: bool = True) -> None:
+    def __init__(self, *nodes: str, unary: bool = True, picker: Picker | None = None, retries: int | None = None) -> None:
         self.loop = ManualLoop()
         self.said: list[str] = []
         self.unread = 0
@@ -35,7 +36,7 @@ class Stage:
         loop = cast(asyncio.AbstractEventLoop, self.loop)
         pool, pending = cast(H2Pool, self), cast(PendingCall, self)
         message = b"ask" if unary else None
-        upstream = Upstream("u", Nodes(*nodes))
+        upstream = Upstream("u", picker or Nodes(*nodes), retries=retries)
         self.call = GrpcCall(
             loop, pool, pending, upstream, lambda node: [(b":authority", node.authority)], message, LIMIT, self.failed
         )
@@ -215,6 +216,34 @@ def test_nodes_that_refuse_are_tried_once_each() -> None:
     assert stage.take() == ["> ask b"]
     stage.call.h2_failed("upstream_connect_failed")
     assert stage.take() == ["close 14 cannot connect"]
+
+
+def test_retries_limit_the_nodes_that_are_tried() -> None:
+    stage = Stage("a", "b", retries=0)
+    stage.call.begin(0)
+    stage.call.h2_failed("upstream_connect_failed")
+    assert stage.take()[-1] == "close 14 cannot connect"
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "lost", "refused"])
+def test_a_call_is_in_flight_for_its_balancer_until_it_ends(ending: str) -> None:
+    nodes = (Node("a", 80, 1, b"a"), Node("b", 80, 1, b"b"))
+    picker = Balancer(nodes, lambda: 1.0, Balancing("least_conn"))
+    stages = [Stage(picker=picker, retries=0) for _ in range(3)]
+    asked = []
+    for stage in stages:
+        stage.call.begin(0)
+        asked += stage.take()
+    assert asked == ["> ask a", "> ask b", "> ask a"]
+    if ending == "refused":
+        stages[1].call.h2_failed("upstream_connect_failed")
+    else:
+        stages[1].call.h2_ready(cast(UpstreamH2Connection, stages[1]))
+        if ending == "lost":
+            stages[1].call.h2_lost("upstream_closed", False)
+        else:
+            stages[1].call.cancel()
+    assert [picker.choose(b"", ()) for _ in range(2)] == [nodes[1], nodes[1]]
 
 
 def test_no_node_and_a_node_that_takes_too_long() -> None:
