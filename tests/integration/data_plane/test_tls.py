@@ -15,6 +15,8 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from data_plane.http.limits import LINGER_IDLE_SECONDS
 from data_plane.http.trust import Trust
@@ -82,7 +84,7 @@ def alert_of(answer: bytes) -> int:
 def hello_for(name: str) -> bytes:
     """A ClientHello, as OpenSSL writes it."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(incoming, outgoing, server_hostname=name)
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()
@@ -460,6 +462,21 @@ def test_junk_ends_the_connection(gateway: LiveTlsGateway, junk: bytes) -> None:
             assert alert_of(answer) == DECODE_ERROR
         elif junk[:1] != b"h":
             assert answer == b""
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_hello_that_is_anything_costs_its_own_connection_only(gateway: LiveTlsGateway, data: st.DataObject) -> None:
+    """Bytes are changed, cut out and put in; whatever comes of it, the gateway's loop hears of no error (live_tls_gateway)."""
+    hello = bytearray(hello_for("one.test"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(hello) - 1))
+        hello[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+    with client(gateway.tls_port) as raw, suppress(ConnectionError):
+        raw.send(bytes(hello) + data.draw(st.binary(max_size=20)))
+        raw.socket.shutdown(socket.SHUT_WR)
+        raw.rest()
+    gateway.until(lambda it: not it.clients and not gateway.tls.handshaking)
 
 
 def test_junk_behind_the_hello_ends_the_connection(gateway: LiveTlsGateway) -> None:
