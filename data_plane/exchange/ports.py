@@ -50,8 +50,9 @@ class TrailingClient(ClientPort, Protocol):
 class UpstreamPort(Protocol):
     """A connection to an upstream, used by one exchange at a time, from `begin` to `release` or `close`."""
 
-    # It has served another exchange.
-    reused: bool
+    @property
+    def reused(self) -> bool:
+        """Whether it has served another exchange."""
 
     @property
     def heard(self) -> bool:

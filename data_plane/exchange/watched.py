@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Watched(Requester):
     """An UpstreamPort as well, once it has a connection: from `over`, or from `upstream_ready`."""
 
-    __slots__ = ("_answered", "_attempt", "_conn", "_exchange", "reused")
+    __slots__ = ("_answered", "_attempt", "_conn", "_exchange")
 
     def __init__(self, exchange: Sending, attempt: Attempt) -> None:
         super().__init__(exchange.head)
@@ -32,7 +32,6 @@ class Watched(Requester):
         self._attempt = attempt
         self._conn: UpstreamPort
         self._answered = False
-        self.reused = False
 
     def __repr__(self) -> str:
         return f"<Watched {self._attempt!r} of {self._exchange!r}>"
@@ -40,7 +39,6 @@ class Watched(Requester):
     def over(self, conn: UpstreamPort) -> Watched:
         """Itself, on this connection."""
         self._conn = conn
-        self.reused = conn.reused
         return self
 
     # What the pool and the connection tell the exchange.
@@ -100,6 +98,10 @@ class Watched(Requester):
         return self._exchange.upgrades()
 
     # What the exchange commands its connection.
+
+    @property
+    def reused(self) -> bool:
+        return self._conn.reused
 
     @property
     def heard(self) -> bool:
