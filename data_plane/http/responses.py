@@ -45,14 +45,12 @@ class ResponseReader:
         "_state",
         "_whole",
         "exchange",
-        "reused",
     )
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._parser = HttpResponseParser(self)
         self.exchange: Requester | None = None
-        self.reused = False
         self._state = IDLE
         # The beginning of a head, and how much of it llhttp has seen.
         self._buffer = b""
@@ -155,8 +153,6 @@ class ResponseReader:
 
     def _read_interim(self, exchange: Requester, response: ResponseHead, data: bytes, start: int) -> None:
         self._interim += 1
-        # Nothing may be sent again once an answer has begun.
-        self.reused = False
         if response.status == 101:
             self._read_switch(exchange, response, data, start)
             return

@@ -32,6 +32,7 @@ class UpstreamConnection(ResponseReader):
         "_unsent",
         "idle_since",
         "requests",
+        "reused",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: NodePool) -> None:
@@ -41,6 +42,7 @@ class UpstreamConnection(ResponseReader):
         self._outbox = pool.outbox
         self._transport: asyncio.Transport
         self.requests = 0
+        self.reused = False
         self.idle_since = 0.0
         self._reading = True
         self._blocked = False

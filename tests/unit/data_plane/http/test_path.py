@@ -44,6 +44,7 @@ NORMAL = [
     (b"/pub/..;x=1/admin", None),
     (b"/;/admin", None),
     (b"/pub\\..\\admin", None),
+    (b"/a\\b", None),
     (b"/pub%5c..%5cadmin", None),
     (b"/a%00", None),
     (b"/a%", None),
