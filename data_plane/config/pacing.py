@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 # Steps take some ten microseconds; a slice is what a handful of requests take, too.
 SLICE_SECONDS = 0.002
+# Work of so many slices makes some ten thousand objects.
+FREEZES_FROM = 100
 
 
 async def in_slices(steps: Steps[T], rest: float = SLICE_SECONDS) -> T:
@@ -34,20 +36,26 @@ async def in_slices(steps: Steps[T], rest: float = SLICE_SECONDS) -> T:
         finally:
             if collects:
                 gc.enable()
-            # Also from the collector's later looks: what is let go is freed without it.
-            gc.freeze()
+            if work.slices >= FREEZES_FROM:
+                # Also from the collector's later looks: what is let go is freed without it. Not after every change, because
+                # circles that are garbage by now would be kept for ever.
+                if not rest:
+                    gc.collect()
+                gc.freeze()
     return work.result
 
 
 class _Work(Generic[T]):
-    __slots__ = ("_steps", "result")
+    __slots__ = ("_steps", "result", "slices")
     result: T
 
     def __init__(self, steps: Steps[T]) -> None:
         self._steps = steps
+        self.slices = 0
 
     def goes_on(self) -> bool:
         """One slice of it; whether there is more."""
+        self.slices += 1
         steps, until = self._steps, perf_counter() + SLICE_SECONDS
         try:
             while perf_counter() < until:
