@@ -216,8 +216,9 @@ class Worker:
         self.watchers = watchers_of(self.gateway, settings.tuning, state)
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers)
         self._tracer = None if state is None else _tracer(settings, self._runtime)
-        self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection})
-        self.stream_tls = TlsGateway(self.gateway, {ANY: lambda _: StreamClient(self.streams, peeks=False)})
+        ciphers = settings.tuning.ssl_ciphers
+        self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection}, ciphers)
+        self.stream_tls = TlsGateway(self.gateway, {ANY: lambda _: StreamClient(self.streams, peeks=False)}, ciphers)
         limit = settings.tuning.memory_limit
         self._guards: list[FileGuard | HeadGuard | MemoryGuard] = [HeadGuard(self.gateway)]
         if limit:

@@ -51,6 +51,8 @@ class Tuning:
     trusted_addresses: tuple[str, ...] = ()
     real_ip_header: str = "X-Forwarded-For"
     proxy_protocol: bool = False
+    # As OpenSSL lists them, for TLS 1.2 and 1.1; empty: Python's choice, which is forward secret and authenticated.
+    ssl_ciphers: str = ""
     # Whether a client in the clear may begin with HTTP/2 at once.
     h2c: bool = False
     # Of upstreams: who tells their addresses, who vouches for them, and whether they are checked.
@@ -114,6 +116,15 @@ def flag(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _ciphers(text: str) -> str:
+    if text:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(text)
+        except ssl.SSLError:
+            raise ValueError(f"expected ciphers as OpenSSL lists them, with colons between, got {text!r}") from None
+    return text
+
+
 def _hosts(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
     for name in names:
@@ -166,6 +177,7 @@ READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "trusted_addresses": lambda text: tuple(map(str, parse_networks(text))),
         "real_ip_header": one_of("X-Forwarded-For", "X-Real-IP"),
         "proxy_protocol": flag,
+        "ssl_ciphers": _ciphers,
         "h2c": flag,
         "dns_resolver": _dns_servers,
         "ssl_trusted_certificate": _authorities,

@@ -25,10 +25,11 @@ _CIPHERS_OF_OLD = "DEFAULT:@SECLEVEL=0"
 
 
 class Contexts:
-    """By object; `alpn` are the protocols to offer, the best first."""
+    """By object; `alpn` are the protocols to offer, the best first. Without `ciphers` they are Python's choice."""
 
-    def __init__(self, alpn: Sequence[str]) -> None:
+    def __init__(self, alpn: Sequence[str], ciphers: str = "") -> None:
         self._alpn = list(alpn)
+        self._ciphers = ciphers
         self._table: SslTable | None = None
         self._made: dict[Ssl, ssl.SSLContext] = {}
 
@@ -39,15 +40,17 @@ class Contexts:
             self._made = {kept: self._made[kept] for kept in table.all if kept in self._made}
         context = self._made.get(found)
         if context is None:
-            context = self._made[found] = make_context(found, self._alpn)
+            context = self._made[found] = make_context(found, self._alpn, self._ciphers)
         return context
 
 
-def make_context(found: Ssl, alpn: Sequence[str]) -> ssl.SSLContext:
+def make_context(found: Ssl, alpn: Sequence[str], ciphers: str = "") -> ssl.SSLContext:
     """Raises ssl.SSLError or OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
     _limit_versions(context, found.protocols)
+    if ciphers:
+        context.set_ciphers(ciphers)
     for chain, key in found.pairs:
         _load(context, chain + b"\n" + key)
     if found.client is not None:

@@ -43,13 +43,13 @@ Speaker = Callable[[Gateway], object]
 class TlsGateway:
     """Of one worker. `speakers` by ALPN name, the best first; who names no protocol gets HTTP/1.1. ANY stands alone."""
 
-    def __init__(self, gateway: Gateway, speakers: Mapping[str, Speaker]) -> None:
+    def __init__(self, gateway: Gateway, speakers: Mapping[str, Speaker], ciphers: str = "") -> None:
         self.loop = gateway.loop
         self._gateway = gateway
         self._speakers = dict(speakers)
         offered = tuple(name for name in speakers if name != ANY)
         self._spoken = frozenset(name.encode() for name in offered)
-        self._contexts = Contexts(offered)
+        self._contexts = Contexts(offered, ciphers)
         self._known = KnownPeers()
         self._handshaking: dict[TlsConnection, None] = {}
         self._ended = asyncio.Event()

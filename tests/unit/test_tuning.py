@@ -48,6 +48,18 @@ def test_what_one_plane_knows_the_other_does_not_refuse(tmp_path: Path) -> None:
     assert data_plane.OF_THE_CONTROL_PLANE == OF_THE_CONTROL_PLANE
 
 
+def test_proxies_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    file = tmp_path / "waspgate.toml"
+    file.write_text('trusted_addresses = ["10.0.0.0/8", "fd00::1"]\nreal_ip_header = "x-real-ip"\nproxy_protocol = true\n')
+    tuning = load(["--store", STORE, "--config", str(file)], {}).tuning
+    assert tuning == Tuning(trusted_addresses=("10.0.0.0/8", "fd00::1/128"), real_ip_header="X-Real-IP", proxy_protocol=True)
+
+
+def test_nobody_can_speak_the_proxy_protocol_who_is_not_trusted() -> None:
+    with pytest.raises(SettingsError, match="proxy_protocol: nobody may say whose a connection is unless trusted_addresses"):
+        load(["--store", STORE], {"WASPGATE_PROXY_PROTOCOL": "true"})
+
+
 def test_an_option_beats_the_variable_beats_the_file(tmp_path: Path) -> None:
     file = tmp_path / "waspgate.toml"
     file.write_text('grace = 1\nsend_timeout = 2.5\nkeepalive_requests = 3\nmemory_limit = "256MiB"\nworkers = 2\n')
@@ -75,6 +87,10 @@ def test_the_command_hands_on_what_the_file_does_not_say(tmp_path: Path, monkeyp
 
 
 BAD = [
+    ("trusted_addresses", "10.0.0.0/8,ten", "expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8, got 'ten'"),
+    ("real_ip_header", "X-Whoever", "expected X-Forwarded-For or X-Real-IP, got 'X-Whoever'"),
+    ("proxy_protocol", "yes", "expected true or false, got 'yes'"),
+    ("ssl_ciphers", "ROT13", "expected ciphers as OpenSSL lists them, with colons between, got 'ROT13'"),
     ("grace", "-1", "expected seconds from 0 to 3600, got '-1'"),
     ("drain_delay", "soon", "expected seconds from 0 to 3600, got 'soon'"),
     ("stuck_after", "inf", "expected seconds from 0 to 3600, got 'inf'"),

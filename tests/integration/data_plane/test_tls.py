@@ -22,11 +22,12 @@ from data_plane.http.limits import LINGER_IDLE_SECONDS
 from data_plane.http.trust import Trust
 from data_plane.tls import connection as tls_connection
 from data_plane.tls.client import TlsClientConnection, TlsH2ClientConnection
+from data_plane.tls.contexts import make_context
 from data_plane.tls.listener import H2, HTTP_1
 from shared.networks import parse_networks
 from tests.support.gateway import LOOPS, ScriptedUpstream, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, Response, client
-from tests.support.tls import Authority, LiveTlsGateway, Pair, live_tls_gateway, ssl_document, tls_client
+from tests.support.tls import Authority, LiveTlsGateway, Pair, live_tls_gateway, ssl_document, ssl_table, tls_client
 
 AUTHORITY = Authority()
 ONE, TWO, WILD = AUTHORITY.issue("one.test"), AUTHORITY.issue("two.test"), AUTHORITY.issue("*.wild.test")
@@ -282,6 +283,13 @@ def test_versions_are_those_of_the_name(gateway: LiveTlsGateway) -> None:
         assert get(raw, "two.test").status == 200
     with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"), tls_client(gateway.tls_port, old, "one.test"):
         pass
+
+
+def test_ciphers_may_be_chosen() -> None:
+    ssls = ssl_table({"one": ssl_document(ONE, "one.test", ssl_protocols=["TLSv1.2"])})
+    names = {cipher["name"] for cipher in make_context(ssls.all[0], (), "ECDHE-ECDSA-AES128-GCM-SHA256").get_ciphers()}
+    assert "ECDHE-ECDSA-AES128-GCM-SHA256" in names
+    assert not [name for name in names if "AES256-GCM-SHA384" in name and not name.startswith("TLS_")]
 
 
 def test_http_1_is_agreed_on_with_clients_that_ask(gateway: LiveTlsGateway) -> None:
