@@ -9,7 +9,6 @@ from h2.errors import ErrorCodes
 from h2.events import RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 
-from data_plane.h2.limits import UNREAD_BYTES
 from data_plane.h2.upstream import IDLE_SECONDS
 from shared.proxy_wasm.pairs import Pairs
 from tests.support.h2_server import FIELDS, Wire
@@ -199,14 +198,16 @@ def test_what_h2_refuses_ends_all_streams(wire: Wire) -> None:
     assert wire.ended == [wire.conn]
 
 
-def test_a_peer_that_asks_without_reading_is_left(wire: Wire) -> None:
+def test_a_peer_that_asks_without_reading_is_left(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 10_000
+    monkeypatch.setattr("data_plane.h2.connection.UNREAD_BYTES", most)
     listener, _ = opened(wire)
     wire.stuck = True
-    for _ in range(UNREAD_BYTES // 17 + 100):
+    for _ in range(most // 17 + 100):
         wire.loop.advance(0.1)
         wire.conn.data_received(b"\0\0\x08\6\0\0\0\0\0pingpong")
     assert listener.said == ["lost upstream_send_timeout"]
-    assert wire.unread < UNREAD_BYTES + 100
+    assert wire.unread < most + 100
 
 
 def test_a_peer_that_asks_without_end_is_left(wire: Wire) -> None:
