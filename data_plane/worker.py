@@ -64,6 +64,7 @@ from data_plane.tls.connection import TlsConnection
 from data_plane.tls.listener import ANY, H2, HTTP_1, TlsGateway, serve_tls
 from data_plane.upstream_tls.contexts import ClientContexts
 from shared.log import configure_logging
+from shared.plugin.registry import registry
 from shared.networks import parse_networks
 from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
 from shared.proxy_wasm.engine import Engine
@@ -206,6 +207,8 @@ class Worker:
         state = open_state(settings.store)
         self._store: ConfigStore = open_store(settings.store)
         self._engine = open_engine()
+        for problem in registry().broken.values():
+            log.error("native plugin is not there", reason=problem)
         self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, state, foreign=installed())
         self.gateway = Gateway(loop, self._runtime, trust_of(settings.tuning))
         self.streams = StreamGateway(self.gateway, self._runtime)

@@ -7,9 +7,9 @@ is made, and then requests get as long as that took. What fails is tried again w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
-from data_plane.config.snapshot import Binding, PluginBinding, Snapshot, WasmPlugin
+from data_plane.config.snapshot import Binding, PluginBinding, Route, Snapshot, StreamRoute, WasmPlugin
 from shared.proxy_wasm.instance import GuestModule
 
 # A callback that is called unasked, and the host function that asks for it.
@@ -33,6 +33,15 @@ def bindings_of(snapshot: Snapshot, plugins: Collection[WasmPlugin]) -> list[Plu
     for stream_route in snapshot.stream_routes.values():
         held += stream_route.bindings
     return [binding for binding in held if isinstance(binding, PluginBinding) and binding.plugin in plugins]
+
+
+def holds(snapshot: Snapshot, binding: PluginBinding) -> bool:
+    if any(held is binding for held in snapshot.global_bindings):
+        return True
+    kind, _, route_id = binding.owner.partition("/")
+    routes: Mapping[str, Route | StreamRoute] = snapshot.stream_routes if kind == "stream_route" else snapshot.routes
+    route = routes.get(route_id) if kind in ("route", "stream_route") else None
+    return route is not None and any(held is binding for held in route.bindings)
 
 
 class Loader:

@@ -15,12 +15,12 @@ from typing import cast
 
 import structlog
 
-from data_plane.config.snapshot import Binding, PluginBinding, Route, Snapshot, StreamRoute, WasmPlugin
+from data_plane.config.snapshot import Binding, PluginBinding, Snapshot, WasmPlugin
 from data_plane.observe.status import PluginStatus
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import CallProvider, ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
-from data_plane.plugins.loading import Loader, bindings_of, runs_by_itself
+from data_plane.plugins.loading import Loader, bindings_of, holds, runs_by_itself
 from data_plane.plugins.native import PLAIN, Arrangement, arrange, mixed_chain
 from data_plane.plugins.record import REASON_SHOWN, PluginRecord
 from data_plane.plugins.sharing import HostSharing
@@ -29,7 +29,7 @@ from data_plane.plugins.status import plugin_statuses
 from data_plane.plugins.stream import HeadStream
 from data_plane.plugins.streams import HeadStreams
 from data_plane.plugins.swap import Swaps
-from data_plane.plugins.waiting import Waiting
+from data_plane.plugins.waiting import NativeHost
 from shared.proxy_wasm.abi import LogLevel
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.failures import EngineError, PluginRefused, StreamFailed, VmFailed
@@ -43,7 +43,7 @@ FetchModule = Callable[[str], Awaitable[bytes | None]]
 ModuleKey = tuple[str, frozenset[str] | None]
 
 
-class WasmRuntime:
+class WasmRuntime(NativeHost):
     """`fetch_module` gets a module's bytes from the configuration store by digest. Without `state` plugins share nothing:
     those functions answer Unimplemented, as HTTP and gRPC calls do as long as nobody is set to make them (`calls`). `foreign`
     are native functions beside Envoy's."""
@@ -74,8 +74,7 @@ class WasmRuntime:
         self._lone: dict[tuple[Binding, ...], ContextSlot] = {}
         self._several: dict[tuple[Binding, ...], list[ContextSlot]] = {}
         self._arranged: dict[tuple[Binding, ...], Arrangement] = {}
-        self._waiting = Waiting(loop)
-        self.wait = self._waiting.wait
+        NativeHost.__init__(self, loop)
         self._loader = Loader(loop, self._load)
         self._swaps = Swaps(self, self._vms, self._contexts)
         self._configured: list[WasmPlugin] = []
@@ -109,7 +108,7 @@ class WasmRuntime:
         self._lone.clear()
         self._several.clear()
         self._swaps.take_over(snapshot)
-        for slot in [slot for slot in self._contexts.values() if not _holds(snapshot, slot.binding)]:
+        for slot in [slot for slot in self._contexts.values() if not holds(snapshot, slot.binding)]:
             del self._contexts[slot.binding]
             slot.vm_slot.refused.pop(slot, None)
             slot.retired = True
@@ -237,9 +236,6 @@ class WasmRuntime:
         if stream.slot.retired:
             stream.slot.release_if_idle()
 
-    def native_failed(self, plugin: str, error: BaseException) -> None:
-        self.logger.error("native plugin failed", plugin=plugin, reason=repr(error), exc_info=error)
-
     def _new_slot(self, binding: PluginBinding) -> ContextSlot:
         vm_slot = self._vms.get(binding.plugin)
         if vm_slot is None:
@@ -334,7 +330,7 @@ class WasmRuntime:
         """The worker ends: every context hears of it, and nothing is kept."""
         self._loader.close()
         self._swaps.close()
-        self._waiting.close()
+        self.stop_waiting()
         for ticking in list(self._ticks):
             self._stop_ticks(ticking)
         for slot in list(self._contexts.values()):
@@ -398,12 +394,3 @@ class WasmRuntime:
 
 def _module_key(plugin: WasmPlugin) -> ModuleKey:
     return plugin.sha256, plugin.capabilities
-
-
-def _holds(snapshot: Snapshot, binding: PluginBinding) -> bool:
-    if any(held is binding for held in snapshot.global_bindings):
-        return True
-    kind, _, route_id = binding.owner.partition("/")
-    routes: Mapping[str, Route | StreamRoute] = snapshot.stream_routes if kind == "stream_route" else snapshot.routes
-    route = routes.get(route_id) if kind in ("route", "stream_route") else None
-    return route is not None and any(held is binding for held in route.bindings)

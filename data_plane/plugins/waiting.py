@@ -8,22 +8,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import TYPE_CHECKING
 
 from data_plane.plugins.interface import Told
 from shared.plugin.reply import Reply
 
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
-class Waiting:
+
+class NativeHost:
+    """Base of the runtime: what native plugins need of it."""
+
+    logger: FilteringBoundLogger
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self._waiting_in = loop
         # The loop itself keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[Reply | None]] = set()
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def wait(self, answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
-        task = self._loop.create_task(_awaited(answer), name="native-plugin")
+        task = self._waiting_in.create_task(_awaited(answer), name="native-plugin")
         self._tasks.add(task)
 
         def done(ended: asyncio.Task[Reply | None]) -> None:
@@ -39,7 +44,10 @@ class Waiting:
         task.add_done_callback(done)
         return partial(_end, task)
 
-    def close(self) -> None:
+    def native_failed(self, plugin: str, error: BaseException) -> None:
+        self.logger.error("native plugin failed", plugin=plugin, reason=repr(error), exc_info=error)
+
+    def stop_waiting(self) -> None:
         for task in list(self._tasks):
             task.cancel()
 

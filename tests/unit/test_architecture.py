@@ -51,6 +51,7 @@ PURE = (
     "shared.path_pattern",
     "shared.request_path",
     "shared.plugin_merge",
+    *(f"shared.plugin.{name}" for name in ("fields", "head", "header_edits", "plugin", "program", "reply", "request", "template")),
     "shared.proxy_wasm",
 )
 # The engine's files, and nobody else, know wasmtime.
