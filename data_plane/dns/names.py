@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -47,6 +48,7 @@ class Names:
         self._changed = changed
         self._known: dict[Question, tuple[Endpoint, ...]] = {}
         self._tasks: dict[Question, asyncio.Task[None]] = {}
+        self._wanted: frozenset[Question] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Names followed={len(self._tasks)} known={len(self._known)}>"
@@ -57,16 +59,30 @@ class Names:
 
     def follow(self, wanted: Collection[Question]) -> None:
         """From now on these and no others."""
-        for question in self._tasks.keys() - set(wanted):
+        self._wanted = frozenset(wanted)
+        for question in self._tasks.keys() - self._wanted:
             self._tasks.pop(question).cancel()
             self._known.pop(question, None)
-        for question in set(wanted) - self._tasks.keys():
-            self._tasks[question] = asyncio.create_task(self._run(question), name=f"resolve {question.name}")
+        for question in self._wanted - self._tasks.keys():
+            task = self._tasks[question] = asyncio.create_task(self._run(question), name=f"resolve {question.name}")
+            task.add_done_callback(partial(self._ended, question))
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())
         self.follow(())
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, question: Question, task: asyncio.Task[None]) -> None:
+        """By a mistake of ours: the last answer stays, and a later look may do better."""
+        if task.cancelled():
+            return
+        log.error("following a name failed", name=question.name, exc_info=task.exception())
+        if self._tasks.get(question) is task:
+            del self._tasks[question]
+            asyncio.get_running_loop().call_later(LAST_RETRY_SECONDS, self._again)
+
+    def _again(self) -> None:
+        self.follow(self._wanted)
 
     async def _run(self, question: Question) -> None:
         retry = FIRST_RETRY_SECONDS

@@ -33,7 +33,11 @@ class Prober:
         self.watched = watched
         self._check = check
         self._gate = gate
-        self._tasks = [asyncio.create_task(self._run(healthy), name=f"probes of {watched!r}") for healthy in (True, False)]
+        self._tasks = [asyncio.create_task(self._run(healthy), name=f"probes of {watched.name}") for healthy in (True, False)]
+
+    def failure(self) -> BaseException | None:
+        """What has ended the probes, though nobody stopped them."""
+        return next((task.exception() for task in self._tasks if task.done() and not task.cancelled()), None)
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+import structlog
+
 from data_plane.health.checks import asking_of, compile_checks
 from data_plane.health.probe import Finding, probe
 from data_plane.health.prober import MOST_PROBES, Prober
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
     from data_plane.config.snapshot import Node
     from shared.schema.upstream import UpstreamSpec
 
+log = structlog.get_logger("upstream")
+
 # Asking for the version is one read of 1 us.
 POLL_SECONDS = 0.25
 # Who probes, and which rows there are, is looked at every so many polls.
 TEND_POLLS = 4
 KEEP_TENDS = 30
+# After a mistake of ours.
+AGAIN_SECONDS = 1.0
 
 
 class HealthService:
@@ -84,6 +90,14 @@ class HealthService:
         self._settled = True
         if self._following is None and self._watched:
             self._following = self._loop.create_task(self._follow(), name="health checks")
+            self._following.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """By a mistake of ours: it must not be the last of the checks."""
+        if not task.cancelled():
+            log.error("health checks failed", exc_info=task.exception())
+            self._following = None
+            self._loop.call_later(AGAIN_SECONDS, self.settled)
 
     async def close(self) -> None:
         if self._following is not None:
@@ -111,6 +125,7 @@ class HealthService:
         leads = self._rows.leads()
         wanted = watched if leads else {}
         await self._stop([name for name, prober in self._probers.items() if wanted.get(name) is not prober.watched])
+        await self._stop([name for name, prober in self._probers.items() if _has_failed(prober)])
         if leads:
             self._keep(watched)
         for name, nodes in wanted.items():
@@ -136,3 +151,10 @@ class HealthService:
             return await self._contexts.get(asking.tls)
 
         return await probe(probing, node.address or node.host, probing.port or node.port, asking.host_of(node), context)
+
+
+def _has_failed(prober: Prober) -> bool:
+    failure = prober.failure()
+    if failure is not None:
+        log.error("probing an upstream failed", upstream=prober.watched.name, exc_info=failure)
+    return failure is not None

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from data_plane.balance.health import TCP_FAILURE, TIMEOUT
 from data_plane.config.snapshot import Node
+from data_plane.health import service as service_module
 from data_plane.health.checks import CONNECTED, NO_HTTP, Probing, asking_of, compile_checks
 from data_plane.health.probe import Finding, probe, request_of
 from data_plane.health.rows import LocalRows, Rows
@@ -256,5 +258,20 @@ async def test_an_upstream_that_goes_takes_its_rows_along() -> None:
             watching.service.forget("upstream/1")
             await eventually(lambda: not rows.read())
             assert "probing=0" in repr(watching.service)
+        finally:
+            await watching.service.close()
+
+
+async def test_a_mistake_of_ours_is_said_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> Finding:
+        raise RuntimeError("a bug")
+
+    with upstream(saying(ok())) as server, capture_logs() as logs:
+        watching = Watching(None, server.port)
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(service_module, "probe", broken)
+                await eventually(lambda: [line for line in logs if line["event"] == "probing an upstream failed"])
+            await eventually(lambda: server.connections)
         finally:
             await watching.service.close()

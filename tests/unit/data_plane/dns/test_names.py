@@ -23,7 +23,7 @@ class Records:
     """What DNS says; every question is counted."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Answer | ResolveError] = {}
+        self.known: dict[str, Answer | Exception] = {}
         self.asked: list[str] = []
 
     def set(self, name: str, *addresses: str, ttl: float = 0) -> None:
@@ -32,7 +32,7 @@ class Records:
     async def addresses(self, name: str) -> Answer:
         self.asked.append(name)
         found = self.known.get(name, ResolveError("nobody knows"))
-        if isinstance(found, ResolveError):
+        if isinstance(found, Exception):
             raise found
         return found
 
@@ -143,6 +143,16 @@ async def test_a_name_is_asked_for_once_for_all_and_as_long_as_it_is_used(world:
     world.dns.forget("upstream/2")
     await asyncio.sleep(0)
     assert not world.named.resolved((NAME,))[0].address
+
+
+async def test_a_mistake_of_ours_is_said_and_not_the_end(world: World) -> None:
+    world.records.known["a.test"] = RuntimeError("a bug")
+    with capture_logs() as logs:
+        world.use(NAME)
+        await eventually(lambda: logs)
+        world.records.set("a.test", "10.0.0.1")
+        await eventually(lambda: world.told)
+    assert {line["event"] for line in logs} == {"following a name failed"}
 
 
 async def test_nodes_with_addresses_are_nobody_elses_concern(world: World) -> None:
