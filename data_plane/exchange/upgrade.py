@@ -97,7 +97,7 @@ class FilteredUpgradeExchange(Upgrading, FilteredExchange):
 
     def find_route(self, head: bytes) -> None:
         super().find_route(head)
-        if self.route is None or not self.route.enable_websocket:
+        if not _can_switch(self.route):
             self.head.fields.framing = b""
 
     def upstream_switched(self, response: ResponseHead, early: bytes) -> None:
@@ -110,11 +110,18 @@ class FilteredUpgradeExchange(Upgrading, FilteredExchange):
         super()._reply(head, body)
 
 
+def _can_switch(route: Route | None) -> bool:
+    """HTTP/2, which gRPC's upstreams speak, knows no Upgrade."""
+    if route is None or route.upstream is None:
+        return False
+    return route.enable_websocket and route.upstream.scheme in ("http", "https")
+
+
 def open_upgrade(serving: Serving, client: TunnelClient, head: RequestHead) -> Exchange:
     """The exchange of a request without a body whose client offers WebSocket, on the snapshot of now."""
     fields = head.fields
     route = find_route(serving.snapshot, client, head, UPGRADE_LINES)
-    if route is None or route.upstream is None or not route.enable_websocket:
+    if route is None or not _can_switch(route):
         return open_exchange(serving, client, head)
     # What frames the request: no body ever follows it.
     fields.framing = UPGRADE_LINES

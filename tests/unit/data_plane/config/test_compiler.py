@@ -138,6 +138,21 @@ def test_timeouts(config: Config, fields: dict[str, object], expected: Timeouts)
     assert config.route("1").timeouts == expected
 
 
+@pytest.mark.parametrize(
+    ("service", "route", "expected"),
+    [
+        ({}, {}, False),
+        ({}, {"enable_websocket": True}, True),
+        ({"enable_websocket": True}, {}, True),
+        ({"enable_websocket": True}, {"enable_websocket": False}, False),
+    ],
+)
+def test_websocket(config: Config, service: dict[str, object], route: dict[str, object], expected: bool) -> None:
+    config.put("services", "w", {"upstream_id": "u", **service})
+    config.put("routes", "r", {"uri": "/", "service_id": "w", **route})
+    assert config.route("r").enable_websocket is expected
+
+
 def test_everything_an_upstream_says(config: Config) -> None:
     config.put(
         "upstreams",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from data_plane.config.snapshot import Snapshot
+from data_plane.config.snapshot import Scheme, Snapshot
 from data_plane.exchange.messages import RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.ports import UpstreamPort
 from data_plane.exchange.upgrade import Upgrading, open_upgrade
@@ -22,9 +22,11 @@ class Switching(Client):
         self._stage.say("client.tunnel", data, f"idle {idle_seconds:g}")
 
 
-def offer(stage: Stage, *, enabled: bool = True) -> list[str]:
+def offer(stage: Stage, *, enabled: bool = True, scheme: Scheme = "http") -> list[str]:
     route = stage.snapshot.router.match(b"", b"", b"")
     assert route is not None
+    assert route.upstream is not None
+    route = replace(route, upstream=replace(route.upstream, scheme=scheme))
     stage.snapshot = Snapshot(1, Always(replace(route, enable_websocket=enabled)), {})
     stage.client = client = Switching(stage)
     fields = RequestFields(b"", 1, b"t", b"t", b"\r\nHost: t\r\n")
@@ -68,6 +70,11 @@ def test_where_it_is_not_enabled_nothing_is_offered() -> None:
     stage = Stage(idle=("c",))
     assert offer(stage, enabled=False) == ["c.begin GET /p HTTP/1.1|Host: t|| timeout 3"]
     assert not stage.exchange.upgrades()
+
+
+def test_an_upstream_of_grpc_cannot_switch() -> None:
+    stage = Stage(idle=("c",))
+    assert offer(stage, scheme="grpc") == ["c.begin GET /p HTTP/1.1|Host: t|| timeout 3"]
 
 
 @pytest.mark.parametrize("plugins", [False, True])
