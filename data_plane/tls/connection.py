@@ -165,7 +165,7 @@ class TlsConnection(TlsTransport):
             return
         if answer:
             self._raw.write(answer)
-        self._raw.write_eof()
+        self._end_tcp()
         self._deadline.set(LINGER_IDLE_SECONDS)
 
     def _expired(self) -> None:

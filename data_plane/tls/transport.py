@@ -122,7 +122,7 @@ class TlsTransport(asyncio.Protocol):
         """Half a connection, as TCP has it (RFC 8446 section 6.1)."""
         if not self._raw.is_closing():
             self._notify_end()
-            self._raw.write_eof()
+            self._end_tcp()
 
     def close(self) -> None:
         if not self._raw.is_closing():
@@ -209,6 +209,13 @@ class TlsTransport(asyncio.Protocol):
             self._flush()
             if self._raw.get_write_buffer_size() > _UNREAD_BYTES:
                 self._raw.abort()
+
+    def _end_tcp(self) -> None:
+        """asyncio's own loop finds at once that the connection is gone."""
+        try:
+            self._raw.write_eof()
+        except OSError:
+            self._raw.abort()
 
     def _notify_end(self) -> None:
         """It wants the client's answer at once, and gets it later if at all."""
