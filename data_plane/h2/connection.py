@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from h2 import events
@@ -188,7 +189,9 @@ class H2Protocol(asyncio.Protocol, Generic[S]):
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            # The peer may have reset the connection, and asyncio not have told yet.
+            with suppress(OSError):
+                self._transport.write_eof()
         self._deadline.set(limits.LINGER_IDLE_SECONDS)
 
     def _abort(self, kind: str) -> None:

@@ -92,15 +92,21 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         if self._turns.frames != self._sent_frames:
             self._patience.earn(SENT * (self._turns.frames - self._sent_frames))
             self._sent_frames = self._turns.frames
+        if self._blocked:
+            return
         if self._scanner.unfinished:
             # It must be here in time as a whole, however it drips.
             if self._scanner.current != self._due_frame:
                 self._due_frame = self._scanner.current
                 self._deadline.set(limits.HEAD_SECONDS)
-        elif not self._blocked:
+        else:
             self._due_frame = -1
             self._deadline.clear()
             self.rest()
+
+    def resume_writing(self) -> None:
+        self._due_frame = -1
+        super().resume_writing()
 
     # What the client says.
 

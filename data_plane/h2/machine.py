@@ -55,6 +55,8 @@ class Machine(H2Connection):
     """Fields are not checked here, neither way: fields.py does, and a malformed message costs its stream only."""
 
     DEFAULT_MAX_HEADER_LIST_SIZE = HEADER_LIST_BYTES
+    # How many ended streams are remembered with how they ended, for frames that were on their way; h2's own 65,536 hold 6 MiB.
+    MAX_CLOSED_STREAMS = 1024
 
     def __init__(self, *, client_side: bool, window: int) -> None:
         super().__init__(
