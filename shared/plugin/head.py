@@ -49,6 +49,8 @@ def _written(name: str) -> bytes:
 
 def value_bytes(value: str) -> bytes:
     """A value as it is sent; a control character becomes its escape, so that it cannot end the line."""
+    if value.isascii() and value.isprintable():
+        return value.strip(" ").encode()
     data = value.encode("utf-8", "surrogateescape").strip(b" \t")
     return data if _CONTROL.search(data) is None else _CONTROL.sub(lambda found: b"%%%02X" % found[0][0], data)
 
@@ -112,7 +114,7 @@ class Head:
         lower, needle = self._lowered(), _needle(name)
         at = lower.find(needle)
         if at < 0:
-            self.raw = b"%b%b\r\n" % (self.raw, line)
+            self._append(line + b"\r\n")
             return
         end = lower.find(b"\r", at + 2)
         rest = self.raw[end:]
@@ -122,7 +124,7 @@ class Head:
 
     def add_header(self, name: str, value: str) -> None:
         """One more field. Raises ValueError as `set_header`."""
-        self.raw = b"%b%b: %b\r\n" % (self.raw, _written(name), value_bytes(value))
+        self._append(b"%b: %b\r\n" % (_written(name), value_bytes(value)))
 
     def remove_header(self, name: str) -> None:
         """All fields of this name."""
@@ -130,6 +132,13 @@ class Head:
         if self._lowered().find(needle) >= 0:
             _written(name)
             self.raw = _without(self.raw, needle)
+
+    def _append(self, line: bytes) -> None:
+        raw = self.raw + line
+        if self._lower_of is self.raw:
+            self._lower += line.lower()
+            self._lower_of = raw
+        self.raw = raw
 
     def _lowered(self) -> bytes:
         if self._lower_of is not self.raw:

@@ -193,6 +193,16 @@ def test_a_native_plugin_that_raises_fails_its_request(worker: Worker, phase: Ph
     assert "native plugin failed: RuntimeError('broken')" in worker.journal.failures
 
 
+def test_native_plugins_alone_may_have_a_chain(worker: Worker) -> None:
+    """As a request that becomes a WebSocket has."""
+    mark = Mark("x", "access", "header_filter", "log")
+    case = MixedCase(worker, native(mark, 3), native(Mark("y", "rewrite"), 1))
+    assert heads(case.request()) == [f"{HEAD}|y: rewrite|x: access"]
+    assert heads(case.response()) == ["< HTTP/1.1 200 OK|server: up|x: -"]
+    case.finish()
+    assert mark.logged == [200]
+
+
 def test_bodies_pass_native_filters(worker: Worker) -> None:
     case = MixedCase(worker, native(Mark("x", "body_filter"), 3), wasm(worker, 2), native(Mark("y", "body_filter"), 1))
     assert case.chain.reads_response_body
