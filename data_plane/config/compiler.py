@@ -12,15 +12,17 @@ Pure: whoever drives it (watcher.py) does the waiting and the logging.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from data_plane.balance.health import Watchers
 from data_plane.config.bindings import program_of
 from data_plane.config.global_plugins import GlobalPlugins, bind_global
 from data_plane.config.held import HeldTables
+from data_plane.config.holders import Held
 from data_plane.config.named_upstreams import NamedUpstreams
 from data_plane.config.plugin_metadata import MetadataTable
 from data_plane.config.plugins import PluginRegistry
+from data_plane.config.route_map import RouteMap
 from data_plane.config.routes import Surroundings, choose_upstream, compile_route, conditions_of
 from data_plane.config.snapshot import BY_REQUIREMENT, Route, Snapshot, WasmPlugin
 from data_plane.config.ssls import Ssls
@@ -29,10 +31,15 @@ from data_plane.config.tables import Tables, store_problems
 from data_plane.config.upstreams import UpstreamTable
 from data_plane.routing.router import RouteEntry, Router
 from data_plane.routing.steps import Steps
-from shared.keys import ResourceKey
+from shared.keys import KINDS, Kind, ResourceKey
+from shared.schema.route import RouteSpec
+from shared.schema.service import ServiceSpec
+from shared.schema.stream_route import StreamRouteSpec
 from shared.schema.upstream import UpstreamSpec
 from shared.schema.wasm_plugin import WasmPluginSpec
 from shared.store.contract import Batch, Listing
+
+HeldOwner = Held[ServiceSpec] | Held[RouteSpec] | Held[StreamRouteSpec]
 
 
 class Compiler:
@@ -51,7 +58,7 @@ class Compiler:
         self._entries: dict[str, RouteEntry[Route]] = {}
         self._router = Router(by_requirement=BY_REQUIREMENT)
         self._dropped: list[object] = []
-        self._routes: dict[str, Route] = {}
+        self._routes = RouteMap()
         self._ssls = Ssls(self._tables)
         self._streams = StreamRoutes(self._held, self._upstreams, self._find_upstream)
 
@@ -81,20 +88,23 @@ class Compiler:
         """`unusable`: plugin name -> why its module cannot be used, for plugins that `begin` returned."""
         self._registry.settle(unusable)
         touched, self._staged = self._staged, set()
-        silent = self._renewed_upstreams(touched)
+        ids = yield from _by_kind(touched)
+        silent = self._renewed_upstreams(ids["upstreams"])
         affected = yield from self._held.check_all(touched, self._registry.live, silent)
         self._registry.release(self._held.runs)
         plugins = self._registry.all()
-        self._metadata.update(key.id for key in touched if key.kind == "plugin_metadata")
-        self._ssls.recompile(key.id for key in touched if key.kind == "ssls")
-        if self._recompile_global(affected, plugins):
-            for route_id in self._held.routes:
-                affected.add(ResourceKey("routes", route_id))
-                yield
-        self._forget_upstreams(touched)
-        self._named.update(key.id for key in touched if key.kind == "upstreams")
-        yield from self._recompile_routes((key.id for key in affected if key.kind == "routes"), plugins)
-        self._streams.recompile((key.id for key in affected if key.kind == "stream_routes"), plugins)
+        self._metadata.update(ids["plugin_metadata"])
+        self._ssls.recompile(ids["ssls"])
+        compiled = yield from _by_kind(affected)
+        if compiled["global_rules"] and self._recompile_global(plugins):
+            compiled["routes"] = list(dict.fromkeys([*compiled["routes"], *self._held.routes]))
+        yield from self._forget_upstreams(ids)
+        self._named.update(ids["upstreams"])
+        apply = yield from self._recompile_routes(compiled["routes"], plugins)
+        self._streams.recompile(compiled["stream_routes"], plugins)
+        self._dropped += (touched, affected)
+        # From here on there is no pause.
+        apply()
         self._upstreams.settle()
         return Snapshot(
             self._tables.revision,
@@ -111,38 +121,48 @@ class Compiler:
         )
 
     def let_go(self) -> Steps[None]:
-        """After a snapshot is served: what it has no more."""
+        """After a snapshot is served: what it has no more. Containers among it are nobody else's."""
         while self._dropped:
-            self._dropped.pop()
+            item = self._dropped.pop()
+            while isinstance(item, dict | list | set) and item:
+                if isinstance(item, dict):
+                    item.popitem()
+                else:
+                    item.pop()
+                yield
             yield
 
-    def _renewed_upstreams(self, touched: Iterable[ResourceKey]) -> set[ResourceKey]:
+    def _renewed_upstreams(self, ids: Iterable[str]) -> set[ResourceKey]:
         """Those whose change is not for their routes to know."""
-        found = ((key, self._find_upstream(key.id)) for key in touched if key.kind == "upstreams")
-        return {key for key, spec in found if spec is not None and self._upstreams.renews(f"upstream/{key.id}", spec)}
+        found = ((id, self._find_upstream(id)) for id in ids)
+        renewed = (id for id, spec in found if spec is not None and self._upstreams.renews(f"upstream/{id}", spec))
+        return {ResourceKey("upstreams", id) for id in renewed}
 
-    def _recompile_global(self, affected: set[ResourceKey], plugins: Mapping[str, WasmPlugin]) -> bool:
+    def _recompile_global(self, plugins: Mapping[str, WasmPlugin]) -> bool:
         """True when every route has to be looked at again."""
-        if not any(key.kind == "global_rules" for key in affected):
-            return False
         before = self._global
         self._global, self._global_problems = bind_global(self._held.global_rules, plugins, before, self._metadata.values)
         return self._global != before
 
-    def _forget_upstreams(self, touched: Iterable[ResourceKey]) -> None:
+    def _forget_upstreams(self, ids: Mapping[Kind, Sequence[str]]) -> Steps[None]:
         """A balancer goes with the last version that has its upstream."""
         held = self._held
-        for kind, id in ((key.kind, key.id) for key in touched):
-            if kind == "upstreams" and self._find_upstream(id) is None:
+        for id in ids["upstreams"]:
+            if self._find_upstream(id) is None:
                 self._upstreams.forget(f"upstream/{id}")
-            elif kind == "services" and (id not in held.services or held.services[id].spec.upstream is None):
-                self._upstreams.forget(f"service/{id}")
-            elif kind == "routes" and (id not in held.routes or held.routes[id].spec.upstream is None):
-                self._upstreams.forget(f"route/{id}")
-            elif kind == "stream_routes" and (id not in held.stream_routes or held.stream_routes[id].spec.upstream is None):
-                self._upstreams.forget(f"stream_route/{id}")
+        owners: list[tuple[str, Sequence[str], Mapping[str, HeldOwner]]] = [
+            ("service", ids["services"], held.services),
+            ("route", ids["routes"], held.routes),
+            ("stream_route", ids["stream_routes"], held.stream_routes),
+        ]
+        for kind, touched, table in owners:
+            for id in touched:
+                if id not in table or table[id].spec.upstream is None:
+                    self._upstreams.forget(f"{kind}/{id}")
+                yield
 
-    def _recompile_routes(self, route_ids: Iterable[str], plugins: Mapping[str, WasmPlugin]) -> Steps[None]:
+    def _recompile_routes(self, route_ids: Iterable[str], plugins: Mapping[str, WasmPlugin]) -> Steps[Callable[[], None]]:
+        """Returns what lets the router know of them."""
         removed: list[RouteEntry[Route]] = []
         added: list[RouteEntry[Route]] = []
         for route_id in route_ids:
@@ -156,11 +176,12 @@ class Compiler:
             if entry is not None:
                 added.append(entry)
                 self._entries[route_id] = entry
+        dropped = self._dropped
+        dropped += removed
         if removed or added:
-            self._router = yield from self._router.change(removed, added, self._dropped)
-            # A new mapping: the old one belongs to a snapshot.
-            self._routes = yield from _replaced(self._routes, removed, added)
-            self._dropped += removed
+            gone, come = (entry.id for entry in removed), (entry.target for entry in added)
+            self._routes = yield from self._routes.replaced(gone, come, dropped)
+        return (yield from self._router.prepare(removed, added, dropped))
 
     def _compile_entry(self, route_id: str, plugins: Mapping[str, WasmPlugin]) -> RouteEntry[Route] | None:
         held = self._held.routes.get(route_id)
@@ -183,14 +204,9 @@ class Compiler:
         return self._tables.get(UpstreamSpec, "upstreams", upstream_id)
 
 
-def _replaced(
-    routes: dict[str, Route], removed: Iterable[RouteEntry[Route]], added: Iterable[RouteEntry[Route]]
-) -> Steps[dict[str, Route]]:
-    routes = dict(routes)
-    for entry in removed:
-        del routes[entry.id]
+def _by_kind(keys: Iterable[ResourceKey]) -> Steps[dict[Kind, list[str]]]:
+    ids: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
+    for key in keys:
+        ids[key.kind].append(key.id)
         yield
-    for entry in added:
-        routes[entry.id] = entry.target
-        yield
-    return routes
+    return ids

@@ -41,14 +41,16 @@ class HeldTables:
     ) -> Steps[set[ResourceKey]]:
         """Chooses anew for what is touched or names a touched plugin; returns all that may compile differently now. Who names
         one of the `silent` is not told of its change."""
-        keys = set(touched)
+        keys: set[ResourceKey] = set()
         for key in touched:
+            keys.add(key)
             if key.kind == "wasm_plugins":
                 keys |= self._references.naming(key)
+            yield
         for key in keys:
             self._check_key(key, live)
             yield
-        return (yield from self._references.reaching(keys - silent))
+        return (yield from self._references.reaching(key for key in keys if key not in silent))
 
     def _check_key(self, key: ResourceKey, live: Mapping[str, object]) -> None:
         match key.kind:

@@ -42,8 +42,12 @@ class References:
 
     def reaching(self, targets: Iterable[ResourceKey]) -> Steps[set[ResourceKey]]:
         """`targets` and everything that names one of them, directly or over others."""
-        found = set(targets)
-        waiting = list(found)
+        found: set[ResourceKey] = set()
+        waiting: list[ResourceKey] = []
+        for target in targets:
+            found.add(target)
+            waiting.append(target)
+            yield
         while waiting:
             for source in self._naming.get(waiting.pop(), _NOTHING):
                 if source not in found:

@@ -43,7 +43,6 @@ def test_everything_rewritten_with_equal_values_is_what_it_was(config: Config) -
         _, _, kind, id = key.split("/")
         config.put(kind, id, entry.value)  # type: ignore[arg-type]  # the kinds of existing keys
     after = config.commit()
-    assert after.router is before.router
     assert all(after.routes[id] is route for id, route in before.routes.items())
     assert all(after.plugins[name] is plugin for name, plugin in before.plugins.items())
     assert after.revision > before.revision
@@ -51,7 +50,8 @@ def test_everything_rewritten_with_equal_values_is_what_it_was(config: Config) -
 
 def test_a_listing_compiles_nothing_again(config: Config) -> None:
     before = config.commit()
-    assert config.reload().router is before.router
+    after = config.reload()
+    assert all(after.routes[id] is route for id, route in before.routes.items())
 
 
 def test_one_changed_conf_changes_one_binding(config: Config) -> None:
@@ -87,7 +87,7 @@ def test_new_nodes_of_an_upstream_are_nothing_to_its_routes(config: Config) -> N
     assert upstream is not None
     config.put("upstreams", "u", {"nodes": {"new.test": 1}, "pass_host": "node"})
     after = config.commit()
-    assert after.router is before.router
+    assert all(after.routes[id] is route for id, route in before.routes.items())
     assert after.routes["1"].upstream is upstream
     node = upstream.picker.pick()
     assert node is not None
@@ -99,7 +99,7 @@ def test_a_service_with_new_nodes_leaves_its_routes_as_they_are(config: Config) 
     before = config.commit()
     config.put("services", "s", {"upstream": {"nodes": {"new.test": 1}}})
     after = config.commit()
-    assert after.router is before.router
+    assert all(after.routes[id] is route for id, route in before.routes.items())
     upstream = after.routes["1"].upstream
     assert upstream is not None
     node = upstream.picker.pick()
@@ -156,7 +156,6 @@ def test_a_changed_path_keeps_the_route_object(config: Config) -> None:
     after = config.commit()
     assert after.router.match(b"GET", b"h", b"/moved") is before.routes["3"]
     assert after.router.match(b"GET", b"h", b"/3") is None
-    assert before.router.match(b"GET", b"h", b"/3") is before.routes["3"]
 
 
 def test_a_balancer_goes_on_where_it_was(config: Config) -> None:

@@ -38,7 +38,12 @@ def entry(
 
 
 def router(entries: Sequence[RouteEntry[str]]) -> Router[str]:
-    return finish(Router(by_requirement=BY_REQUIREMENT).change((), entries))
+    return changed(Router(BY_REQUIREMENT), (), entries)
+
+
+def changed(table: Router[str], removed: Sequence[RouteEntry[str]], added: Sequence[RouteEntry[str]]) -> Router[str]:
+    finish(table.prepare(removed, added))()
+    return table
 
 
 def find(table: Router[str], target: str, host: str = "any.test", client: str = "192.0.2.1", method: str = "GET") -> str | None:
@@ -133,9 +138,9 @@ def test_a_body_is_waited_for_only_if_it_decides() -> None:
 def test_a_route_comes_to_ask_and_ceases_to() -> None:
     plain, asking = entry("1", "/p"), entry("1", "/p", A)
     table = router([plain])
-    table = finish(table.change([plain], [asking]))
+    changed(table, [plain], [asking])
     assert (find(table, "/p"), find(table, "/p?a=1")) == (None, "1")
-    table = finish(table.change([asking], [plain]))
+    changed(table, [asking], [plain])
     assert table.match(b"GET", b"h", b"/p") == "1"
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from time import perf_counter
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_plane.routing import dict_change, path_change, path_table
 from data_plane.routing.router import Conditions, RouteEntry, Router
 from data_plane.routing.steps import finish
 from shared.host_pattern import parse_hosts
 from shared.path_pattern import parse_paths
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 # What `match` answers for a route with a requirement.
 BY_REQUIREMENT = "?"
@@ -33,11 +40,17 @@ def entry(
 
 
 def router(*entries: RouteEntry[str]) -> Router[str]:
-    return finish(empty().change((), entries))
+    table = empty()
+    change(table, (), entries)
+    return table
 
 
 def empty() -> Router[str]:
-    return Router(by_requirement=BY_REQUIREMENT)
+    return Router(BY_REQUIREMENT)
+
+
+def change(table: Router[str], removed: Sequence[RouteEntry[str]], added: Sequence[RouteEntry[str]]) -> None:
+    finish(table.prepare(removed, added))()
 
 
 def find(table: Router[str], path: str, host: str = "any.test", method: str = "GET") -> str | None:
@@ -139,14 +152,16 @@ def test_a_host_that_takes_no_path_or_method_falls_to_less_specific_hosts() -> N
     assert [find(table, "/x", "a.b.c", method) for method in ("POST", "GET")] == ["1", "2"]
 
 
-def test_a_changed_router_leaves_the_old_one_as_it_was() -> None:
+def test_a_change_is_seen_when_it_is_done_and_not_before() -> None:
     first = entry("1", "/foo*", hosts=["a.b"])
-    old = router(first)
+    table = router(first)
     second = entry("1", "/bar", hosts=["a.b"])
-    new = finish(old.change([first], [second]))
-    assert (find(old, "/foo", "a.b"), find(old, "/bar", "a.b")) == ("1", None)
-    assert (find(new, "/foo", "a.b"), find(new, "/bar", "a.b")) == (None, "1")
-    assert find(finish(new.change([second], [])), "/bar", "a.b") is None
+    apply = finish(table.prepare([first], [second]))
+    assert (find(table, "/foo", "a.b"), find(table, "/bar", "a.b")) == ("1", None)
+    apply()
+    assert (find(table, "/foo", "a.b"), find(table, "/bar", "a.b")) == (None, "1")
+    change(table, [second], [])
+    assert find(table, "/bar", "a.b") is None
 
 
 # The oracle tries every pattern of every route as a regular expression and sorts the fitting ones.
@@ -218,33 +233,93 @@ def test_it_agrees_with_the_oracle(entries: list[RouteEntry[str]], requests: lis
         assert find(table, path, host, method) == oracle(entries, method, host, path)
 
 
-@settings(max_examples=200)
-@given(st.lists(_TABLES, min_size=2, max_size=4), st.lists(_REQUESTS, min_size=1, max_size=10))
+@settings(max_examples=60)
+@given(st.lists(_TABLES, min_size=2, max_size=4), st.lists(_REQUESTS, min_size=1, max_size=10), st.booleans())
 def test_changes_lead_where_building_anew_leads(
-    states: list[list[RouteEntry[str]]], requests: list[tuple[str, str, str]]
+    states: list[list[RouteEntry[str]]], requests: list[tuple[str, str, str]], much: bool
 ) -> None:
-    table = empty()
-    before: list[RouteEntry[str]] = []
-    for state in states:
-        table = finish(table.change([old for old in before if old not in state], [new for new in state if new not in before]))
-        before = state
+    """Whether little or much changes in tables that count as small or large."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(path_table, "FEW", 1 if much else 16)
+        patch.setattr(path_change, "FEW", 1 if much else 16)
+        patch.setattr(dict_change, "IN_PLACE", 2 if much else 1000)
+        table = empty()
+        before: list[RouteEntry[str]] = []
+        for state in states:
+            removed, added = [old for old in before if old not in state], [new for new in state if new not in before]
+            apply = finish(table.prepare(removed, added))
+            for method, host, path in requests:
+                assert find(table, path, host, method) == oracle(before, method, host, path)
+            apply()
+            before = state
     for method, host, path in requests:
         assert find(table, path, host, method) == oracle(before, method, host, path)
 
 
-def test_ten_thousand_routes_build_and_change_without_a_stall() -> None:
-    entries = [
-        entry(str(index), [f"/svc{index}/*", f"/svc{index}"], hosts=[f"h{index % 500}.test"] if index % 2 else [])
-        for index in range(10_000)
+def lines_of(action: Callable[[], object]) -> int:
+    """How many lines of Python it takes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> TraceFunction:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def many(number: int) -> list[RouteEntry[str]]:
+    """Half of them with a host, all with an exact path, a prefix and a parameter behind one stem."""
+    return [
+        entry(
+            str(index),
+            [f"/svc{index:06}/*", f"/svc{index:06}", f"/u/:id/p{index:06}"],
+            hosts=[f"h{index % (number // 4)}.test"] if index % 2 else [],
+        )
+        for index in range(number)
     ]
-    started = perf_counter()
-    table = router(*entries)
-    built = perf_counter() - started
-    started = perf_counter()
-    changed = finish(table.change([entries[5000]], [entry("5000", "/new")]))
-    edited = perf_counter() - started
-    assert find(changed, "/new") == "5000"
-    assert find(changed, "/svc5000") is None
-    # Ten times what a slow shared machine needs; a rebuild of everything would be far above the second figure.
-    assert built < 2.0
-    assert edited < 0.05
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[list[RouteEntry[str]], Router[str]]:
+    entries = many(4000)
+    return entries, router(*entries)
+
+
+@pytest.mark.parametrize(
+    ("path", "host"), [("/svc000004", "a.b"), ("/svc000004/x", "a.b"), ("/svc000003/x", "h1.test"), ("/u/7/p000004", "a.b")]
+)
+def test_a_match_takes_no_longer_among_many_routes(
+    large: tuple[list[RouteEntry[str]], Router[str]], path: str, host: str
+) -> None:
+    small, table = router(*many(12)), large[1]
+    few = lines_of(lambda: find(small, path, host))
+    assert find(table, path, host) == find(small, path, host) is not None or host != "a.b"
+    assert lines_of(lambda: find(table, path, host)) <= few
+
+
+def test_a_change_of_one_route_takes_no_longer_among_many(large: tuple[list[RouteEntry[str]], Router[str]]) -> None:
+    assert lines_of_a_change(*large) <= 1.2 * lines_of_a_change(many(12), router(*many(12)))
+
+
+def lines_of_a_change(entries: list[RouteEntry[str]], table: Router[str]) -> int:
+    old, new = entries[4], entry("4", ["/new", "/new/*", "/u/:id/new"])
+    lines = lines_of(lambda: change(table, [old], [new]))
+    assert (find(table, "/new"), find(table, "/svc000004")) == ("4", None)
+    change(table, [new], [old])
+    return lines
+
+
+def test_a_change_of_all_routes_is_done_at_once_all_the_same(large: tuple[list[RouteEntry[str]], Router[str]]) -> None:
+    entries, table = large
+    new = [replace(old, target="new " + old.id) for old in entries]
+    apply = finish(table.prepare(entries, new))
+    assert find(table, "/svc000004/x") == "4"
+    assert lines_of(apply) < 500
+    assert find(table, "/svc000004/x") == "new 4"
+    change(table, new, entries)
