@@ -43,14 +43,14 @@ def problem_with_key(hash_on: HashOn, key: str | None) -> str | None:
         "header": (_FIELD_NAME, "the name of a field: letters, digits, - and _"),
         "cookie": (_COOKIE_NAME, "the name of a cookie"),
     }[hash_on]
-    return None if pattern.fullmatch(key) else f"`key` for `hash_on` {hash_on}: expected {expected}, got {key!r}"
+    return None if pattern.fullmatch(key) else f"expected {expected}, got {key!r}"
 
 
 def _problem_with_template(key: str) -> str | None:
     names = [match[1] or match[2] for match in VARIABLE_IN_TEMPLATE.finditer(key)]
     unknown = [name for name in names if not _IN_TEMPLATE.fullmatch(name)]
     if unknown:
-        return f"`key` for `hash_on` vars_combinations: unknown variable ${unknown[0]}"
+        return f"unknown variable ${unknown[0]}"
     if not names:
-        return f"`key` for `hash_on` vars_combinations: expected at least one $variable, got {key!r}"
+        return f"expected at least one $variable, got {key!r}"
     return None

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from shared.schema.balancing import BalancerType, HashKeyText, HashOn, Retries, RetryTimeout, problem_with_key
 from shared.schema.checks import ChecksSpec
 from shared.schema.common import MAX_INT, MAX_SECONDS, Array, Described, Integer, Maybe, NotYet, Spec, TimeoutSpec, later
+from shared.schema.errors import INSIDE
 from shared.schema.hosts import Address, Host, split_address
 from shared.schema.upstream_tls import TlsSpec
 
@@ -31,8 +32,9 @@ Weight = Annotated[int, Field(ge=0, le=MAX_INT)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-def _refuse(text: str) -> PydanticCustomError:
-    return PydanticCustomError("upstream", "{text}", {"text": text})
+def _refuse(text: str, *inside: str) -> PydanticCustomError:
+    """`inside` leads to the property that is to blame, where it is one."""
+    return PydanticCustomError("upstream", "{text}", {"text": text, INSIDE: inside})
 
 
 class Server(NamedTuple):
@@ -92,7 +94,7 @@ class UpstreamSpec(Described):
         if self.type == "chash":
             problem = problem_with_key(self.hash_on, self.key)
             if problem is not None:
-                raise _refuse(problem)
+                raise _refuse(problem, *(() if self.key is None else ("key",)))
         return self
 
     @model_validator(mode="after")
