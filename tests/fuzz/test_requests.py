@@ -171,8 +171,8 @@ def check(told: bytes, sent: Message) -> None:
     assert not got.trailers
 
 
-def exchange(data: bytes, cuts: list[int]) -> Wire:
-    wire = Wire(answer)
+def exchange(data: bytes, cuts: list[int], plugins: bool) -> Wire:
+    wire = Wire(answer, plugins=plugins)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in pairwise(edges):
         wire.send(data[start:end])
@@ -180,10 +180,10 @@ def exchange(data: bytes, cuts: list[int]) -> Wire:
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(damaged(), st.lists(st.integers(0, 4000), max_size=3))
-@example(b"".join(SEEDS[:2]), [])
-def test_what_is_accepted_has_one_meaning(data: bytes, cuts: list[int]) -> None:
-    wire = exchange(data, cuts)
+@given(damaged(), st.lists(st.integers(0, 4000), max_size=3), st.booleans())
+@example(b"".join(SEEDS[:2]), [], False)
+def test_what_is_accepted_has_one_meaning(data: bytes, cuts: list[int], plugins: bool) -> None:
+    wire = exchange(data, cuts, plugins)
     forwarded = [told for told in wire.forwarded if told]
     readings = [read_with_h11(data), read_with_llhttp(data)]
     for told, *views in zip(forwarded, *readings, strict=False):

@@ -102,10 +102,10 @@ def check(got: list[Message], sent: list[Message]) -> None:
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(damaged(), st.sampled_from(REQUESTS), st.lists(st.integers(0, 400), max_size=3), st.booleans())
-def test_what_is_passed_on_has_one_meaning(data: bytes, request: bytes, cuts: list[int], ended: bool) -> None:
+@given(damaged(), st.sampled_from(REQUESTS), st.lists(st.integers(0, 400), max_size=3), st.booleans(), st.booleans())
+def test_what_is_passed_on_has_one_meaning(data: bytes, request: bytes, cuts: list[int], ended: bool, plugins: bool) -> None:
     assume(ODD_REASON.search(data) is None)
-    wire = Wire(lambda request: b"")
+    wire = Wire(lambda request: b"", plugins=plugins)
     wire.send(request)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in pairwise(edges):

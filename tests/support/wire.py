@@ -11,13 +11,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from data_plane.config.snapshot import Node, Snapshot, Timeouts, Upstream
+from data_plane.config.snapshot import Node, PluginBinding, Snapshot, Timeouts, Upstream, WasmPlugin
 from data_plane.exchange.sending import Sending
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import Gateway
 from data_plane.http.pool import NodePool
 from data_plane.http.upstream import UpstreamConnection
+from data_plane.plugins.interface import ChainSink, PluginChain
 from tests.support.gateway import KEEPALIVE, NoPlugins, OneRoute, route_to
+
+BINDING = PluginBinding(WasmPlugin("passing", 1, ""), b"", "route/1", 1)
 
 
 class Handle:
@@ -142,10 +145,33 @@ class OneServer:
             conn.data_received(said)
 
 
-class Wire:
-    """One client's connection to a gateway with one route."""
+class Passing:
+    """A chain that lets everything go on, and keeps the heads of requests."""
 
-    def __init__(self, answer: Callable[[bytes], bytes]) -> None:
+    reads_request_body = reads_response_body = reads_trailers = holding = False
+    request_backlog = response_backlog = 0
+
+    def __init__(self, sink: ChainSink, heads: list[bytes]) -> None:
+        self._heads = heads
+        self._forward_head = sink.forward_request_head
+        self.request_body = sink.forward_request_body
+        self._forward_response_head = sink.forward_response_head
+        self.response_body = sink.forward_response_body
+
+    def request_head(self, head: bytes, framing: bytes, eos: bool) -> None:
+        self._heads.append(head)
+        self._forward_head(head)
+
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> None:
+        self._forward_response_head(head)
+
+    def finish(self) -> None: ...
+
+
+class Wire:
+    """One client's connection to a gateway with one route, with or without a plugin; `heads` are those that it has seen."""
+
+    def __init__(self, answer: Callable[[bytes], bytes], *, plugins: bool = False) -> None:
         self._loop = Loop()
         loop = cast(asyncio.AbstractEventLoop, self._loop)
         self.plugins = NoPlugins()
@@ -153,8 +179,10 @@ class Wire:
         self.server = OneServer(self._loop, answer)
         self.server.outbox = self.gateway.outbox
         self.gateway.pool = cast(Any, self.server)
-        route = route_to(1)
-        self.gateway.snapshot = Snapshot(1, OneRoute(route), {"1": route})
+        self.heads: list[bytes] = []
+        self.plugins.make = lambda sink: cast(PluginChain, Passing(sink, self.heads))
+        self.route = route_to(1, bindings=(BINDING,) if plugins else ())
+        self.gateway.snapshot = Snapshot(1, OneRoute(self.route), {"1": self.route})
         self._client = ClientConnection(self.gateway)
         self._transport = Transport(self._loop, self._client)
         self._client.connection_made(cast(asyncio.BaseTransport, self._transport))

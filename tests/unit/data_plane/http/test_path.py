@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import cast
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_plane.config.snapshot import PluginBinding, Route, Snapshot, WasmPlugin
+from data_plane.config.snapshot import Route, Snapshot
 from data_plane.http.path import PathError, normalise
-from data_plane.plugins.interface import ChainSink, PluginChain
-from tests.support.gateway import OneRoute, route_to
+from tests.support.gateway import OneRoute
 from tests.support.wire import Wire
 
 NORMAL = [
@@ -62,21 +59,6 @@ def test_normal_form(path: bytes, normal: bytes | None) -> None:
         assert normalise(path) == normal
 
 
-class Looking:
-    """A chain of one plugin that keeps the head which it sees."""
-
-    reads_request_body = reads_response_body = reads_trailers = holding = False
-    request_backlog = response_backlog = 0
-
-    def __init__(self, sink: ChainSink, heads: list[bytes]) -> None:
-        self._sink = sink
-        self._heads = heads
-
-    def request_head(self, head: bytes, framing: bytes, eos: bool) -> None:
-        self._heads.append(head)
-        self._sink.forward_request_head(head)
-
-
 class Seen(OneRoute):
     """A router that keeps the paths."""
 
@@ -87,11 +69,9 @@ class Seen(OneRoute):
 
 @pytest.mark.parametrize(("path", "normal"), NORMAL, ids=[path.decode() for path, _ in NORMAL])
 def test_router_plugins_and_upstream_see_one_path(path: bytes, normal: bytes | None) -> None:
-    wire = Wire(lambda request: b"")
-    router = Seen(replace(route_to(1), bindings=(PluginBinding(WasmPlugin("p", 1, ""), b"", "route/1", 1),)))
+    wire = Wire(lambda request: b"", plugins=True)
+    router = Seen(wire.route)
     wire.gateway.snapshot = Snapshot(1, router, {})
-    heads: list[bytes] = []
-    wire.plugins.make = lambda sink: cast(PluginChain, Looking(sink, heads))
     wire.send(b"GET " + path + b"?q=/../%2e HTTP/1.1\r\nHost: t\r\n\r\n")
     if normal is None:
         assert wire.answered.startswith(b"HTTP/1.1 400 ")
@@ -99,7 +79,7 @@ def test_router_plugins_and_upstream_see_one_path(path: bytes, normal: bytes | N
         return
     line = b"GET " + normal + b"?q=/../%2e HTTP/1.1\r\n"
     assert router.path == normal
-    assert heads[0].startswith(line)
+    assert wire.heads[0].startswith(line)
     assert wire.forwarded[0].startswith(line)
 
 
