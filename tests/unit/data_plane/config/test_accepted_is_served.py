@@ -14,6 +14,9 @@ from tests.support.config import UPSTREAM, Config
 _URIS = st.text(st.sampled_from("/:a.*%2Ff;é?#\\\0| "), max_size=12).map("/".__add__) | st.text(max_size=6)
 _HOSTS = st.text(st.sampled_from("aB.*-_[]:1é"), max_size=8)
 _ADDRESSES = st.text(st.sampled_from("aB.-[]:1é"), max_size=8)
+_KEY_PARTS = st.sampled_from(
+    ["$", "uri", "host", "${arg_a}", "arg_", "http_a", "a", "-", " ", "é", "{", "$remote_addr", "[", "\\"]
+)
 _ROUTES = st.fixed_dictionaries(
     {"uris": st.lists(_URIS, min_size=1, max_size=3)},
     optional={
@@ -22,7 +25,14 @@ _ROUTES = st.fixed_dictionaries(
         "priority": st.integers(-(2**33), 2**33),
         "upstream": st.fixed_dictionaries(
             {"nodes": st.dictionaries(_ADDRESSES, st.integers(-1, 2**33), max_size=3)},
-            optional={"upstream_host": _ADDRESSES, "pass_host": st.sampled_from(["pass", "node", "rewrite"])},
+            optional={
+                "upstream_host": _ADDRESSES,
+                "pass_host": st.sampled_from(["pass", "node", "rewrite"]),
+                "type": st.sampled_from(["roundrobin", "chash", "least_conn", "ewma"]),
+                "hash_on": st.sampled_from(["vars", "header", "cookie", "consumer", "vars_combinations"]),
+                "key": st.lists(_KEY_PARTS, max_size=3).map("".join),
+                "retry_timeout": st.floats(-1, 1),
+            },
         ),
     },
 )
