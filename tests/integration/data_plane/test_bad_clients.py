@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 from data_plane.config.snapshot import PluginBinding, Timeouts, WasmPlugin
 from data_plane.http import limits
+from data_plane.http.downstream import ClientConnection
 from data_plane.plugins.interface import ChainSink
 from tests.support.gateway import LiveGateway, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, client, took
@@ -70,6 +72,31 @@ def test_a_body_that_stalls(gateway: LiveGateway) -> None:
             assert raw.response().status == 408
         assert raw.closes_within(1)
         gateway.until(lambda it: it.pool.open() == 0)
+
+
+def test_what_is_pipelined_waits_at_the_client(gateway: LiveGateway) -> None:
+    """One request is being answered; of the thousands behind it no more is read than may be held."""
+
+    def script(side: UpstreamSide) -> None:
+        side.head()
+        go_on.wait(10)
+        side.send(ok())
+        while side.head():
+            side.send(ok())
+
+    go_on = threading.Event()
+    with upstream(script) as server, client(gateway.port) as raw:
+        gateway.route(route_to(server.port))
+        raw.send(REQUEST)
+        server.wait_for(b"GET")
+        raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        raw.socket.setblocking(False)
+        raw.send_what_fits(REQUEST * 400_000)
+        held = gateway.ask(lambda: [len(it._buffer) for it in gateway.gateway.clients if isinstance(it, ClientConnection)])
+        assert limits.PIPELINE_BYTES < sum(held) <= limits.PIPELINE_BYTES + 256 * 1024
+        go_on.set()
+        raw.socket.setblocking(True)
+        assert [raw.response().status for _ in range(3)] == [200] * 3
 
 
 def test_a_slow_but_steady_body_is_welcome(gateway: LiveGateway) -> None:
