@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_plane.balance.hash_key import hash_key
-from shared.schema.balancing import HashOn
+from shared.schema.balancing import HashOn, problem_with_key
 
 HEAD = (
     b"GET /a/b?x=1&y=two&x=3&empty= HTTP/1.1\r\nHost: Example.COM:8080\r\nX-Tenant:  blue \r\nx-tenant: second\r\n"
@@ -73,3 +75,16 @@ def test_a_session_without_a_head_goes_by_its_client(hash_on: HashOn, key: str) 
 def test_a_call_of_a_plugin_has_no_client() -> None:
     assert hash_key("vars", "remote_addr")(HEAD, None) == b""
     assert hash_key("vars", "uri")(HEAD, None) == b"/a/b"
+
+
+KEYS = st.lists(
+    st.sampled_from(["$", "uri", "${arg_a}", "arg_", "http_", "cookie_", "a", "-", "$remote_addr", "{", "."]), max_size=4
+)
+HASH_ON: list[HashOn] = ["vars", "header", "cookie", "vars_combinations"]
+
+
+@given(st.sampled_from(HASH_ON), KEYS.map("".join), st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"")))
+def test_whatever_is_accepted_reads_whatever_comes(hash_on: HashOn, key: str, data: bytes) -> None:
+    if problem_with_key(hash_on, key) is None:
+        head = b"GET /" + data.replace(b" ", b"") + b" HTTP/1.1\r\nCookie: " + data + b"\r\n" + data
+        assert hash_key(hash_on, key)(head, Peer())
