@@ -36,9 +36,6 @@ class NativeExchange(DescribedExchange):
 
     __slots__ = ("_answered", "_logged", "_program", "_waiting", "request", "response")
 
-    # What it becomes when its response is no plain one after all.
-    filtering: type[NativeExchange]
-
     def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None, program: Program) -> None:
         # Not DescribedExchange's: only the log phase asks when it began.
         Exchange.__init__(self, serving, client, head, route)
@@ -99,6 +96,9 @@ class NativeExchange(DescribedExchange):
             return
         head = request.raw
         if head is not self.head.open and not head.startswith(self.head.method + b" "):
+            if not self._program.changes_method:
+                self._failed(step, ValueError("a plugin that changes the method must say so (changes_method)"))
+                return
             self._change_method(request.upstream_method.encode())
         self._send(head)
 
@@ -124,9 +124,6 @@ class NativeExchange(DescribedExchange):
         """The upstream answers what it is asked, the client what it has asked."""
         head = self.head
         self.head = RequestHead(method, head.path, head.open, head.fields)
-        if not self._program.sees_responses:
-            self._see_responses()
-            self.__class__ = self.filtering
 
     def _failed(self, step: object, error: BaseException) -> None:
         self.serving.runtime.native_failed(step_name(step), error)
@@ -228,9 +225,6 @@ class NativeFilterExchange(NativeExchange):
         self._logged = True
         if self._program.log:
             run_logs(self._program.log, self.request, self.response, self, self.serving.runtime.native_failed)
-
-
-NativeExchange.filtering = NativeFilterExchange
 
 
 def native_exchange(

@@ -50,6 +50,8 @@ class Plugin(Generic[C]):
     Metadata: ClassVar[Any] = None
     Consumer: ClassVar[Any] = None
     encrypted: ClassVar[tuple[str, ...]] = ()
+    # Whether a request may go to its upstream with another method (`Request.set_method`).
+    changes_method: bool = False
 
     def __init__(self, config: C, metadata: BaseModel | None = None) -> None:
         """`metadata` is an instance of `Metadata`, if the plugin has one and it is configured."""

@@ -27,10 +27,12 @@ class Program:
     header_filter: tuple[HeaderStep, ...] = ()
     body_filter: tuple[BodyStep, ...] = ()
     log: tuple[LogStep, ...] = ()
+    changes_method: bool = False
 
     @property
     def sees_responses(self) -> bool:
-        return bool(self.header_filter or self.body_filter or self.log)
+        """A response to another method than the client's is no plain one either."""
+        return bool(self.header_filter or self.body_filter or self.log) or self.changes_method
 
 
 class Gate:
@@ -117,6 +119,7 @@ def compile_program(bound: Sequence[Bound]) -> Program:
         header_filter=tuple(one.steps.header_filter for one in bound if "header_filter" in one.phases),
         body_filter=tuple(one.steps.body_filter for one in bound if "body_filter" in one.phases),
         log=tuple(one.steps.log for one in bound if "log" in one.phases),
+        changes_method=any(one.plugin.changes_method for one in bound),
     )
 
 

@@ -294,7 +294,7 @@ class Request(Head):
         return self.raw.partition(b" ")[0].decode()
 
     def set_method(self, method: str) -> None:
-        """An upper-case method towards the upstream."""
+        """An upper-case method towards the upstream; the plugin's `changes_method` has to say that this may be."""
         if not (method.isascii() and method.isalpha() and method.isupper()) or method == "CONNECT":
             raise ValueError(f"not a method that can be sent: {method!r}")
         _, _, rest = self.raw.partition(b" ")

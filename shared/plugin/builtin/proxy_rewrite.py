@@ -79,6 +79,7 @@ class ProxyRewrite(Plugin[ProxyRewriteConfig]):
         compiled = [(compile_regex(pattern), replacement) for pattern, replacement in zip(items[::2], items[1::2], strict=True)]
         self._regex = tuple((regex, compile_replacement(text, regex.groups)) for regex, text in compiled)
         self._edits = request_edits(config.headers)
+        self.changes_method = config.method is not None
 
     def rewrite(self, request: Request) -> Reply | None:
         config = self.config

@@ -241,6 +241,23 @@ def test_a_log_that_raises_stops_no_other() -> None:
     assert scene.response(b"hi", length=2)[-3:] == ["one log 200", "said failed: broken", "two log 200"]
 
 
+def test_a_plugin_that_changes_the_method_says_so() -> None:
+    class Turns(Said):
+        def rewrite(self, request: Request) -> Reply | None:
+            request.set_method("HEAD")
+            return None
+
+    said = Voice()
+    turns = Turns(said, "one", "rewrite")
+    got = Scene(turns, said=said).stage.request()
+    assert got[0].startswith("said failed: a plugin that changes the method must say so")
+    assert "503 Service Unavailable" in got[1]
+    turns.changes_method = True
+    scene = Scene(turns, said=said).stage
+    assert scene.request() == ["a.begin HEAD /p HTTP/1.1|Host: t|| timeout 3"]
+    assert scene.response(length=5, eos=True)[-1] == "client.finish HTTP/1.1 200 X|Content-Length: 0|| keep"
+
+
 def test_a_gate_lets_the_plugin_see_some_requests_only() -> None:
     said = Voice()
     plugin = Said(said, "one", *ALL, reply="access")
