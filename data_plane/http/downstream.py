@@ -276,9 +276,9 @@ class ClientConnection(RequestReader):
         self._refuse("memory_short")
 
     def drain(self) -> None:
-        """The worker is going away: close if nothing has been asked."""
-        if self._state == HEAD and not self._buffer:
-            self._close()
+        """The worker is going away: close if nothing is asked soon."""
+        if self._state == HEAD and not self._buffer and self._deadline.when > self._loop.time() + limits.DRAIN_IDLE_SECONDS:
+            self._deadline.set(limits.DRAIN_IDLE_SECONDS)
 
     def stop(self) -> None:
         """The worker's time is over."""
@@ -296,7 +296,8 @@ class ClientConnection(RequestReader):
             self._resume()
             self._loop.call_soon(self._read_buffered)
         elif self._gateway.draining:
-            self._close()
+            # Its last answer has not said that it closes, so the client may be asking by now.
+            self.drain()
 
     def _read_buffered(self) -> None:
         if self._state == HEAD and self._buffer and not self._fed:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BACKLOG = 4096
 # How often idle clients are looked for; one may stay so much longer than its keep-alive time.
 SWEEP_SECONDS = 5.0
+# For the clients' own deadlines to come first.
+MARGIN_SECONDS = 0.1
 
 
 class _NothingYet:
@@ -143,22 +145,29 @@ class Gateway:
         """Let what is in flight end within so many seconds; returns how many exchanges were cut."""
         self.draining = True
         self._sweeper.cancel()
-        if self.clients:
-            # Who is about to ask, on a connection that is new or kept alive, is answered once more and told to come elsewhere.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(grace, limits.DRAIN_IDLE_SECONDS)):
-                    await self._left.wait()
+        until = self.loop.time() + grace
         for client in tuple(self.clients):
             client.drain()
-        self.note_end()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._drained.wait()
+        # Who is about to ask, on a connection that is new or kept alive, is answered once more and told to come elsewhere.
+        await self._all_left(until)
+        if self.busy():
+            self._drained.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._drained.wait()
+            await self._all_left(until)
         cut = self.busy()
         await self.pool.close()
         for client in tuple(self.clients):
             client.stop()
         return cut
+
+    async def _all_left(self, until: float) -> None:
+        if self.clients:
+            self._left.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(until, self.loop.time() + limits.DRAIN_IDLE_SECONDS + MARGIN_SECONDS)):
+                    await self._left.wait()
 
 
 def connection_limit() -> int:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 
 from tests.soak.books import LOST_BODY, Books
 from tests.soak.upstream import HOST
-from tests.support.command import ROOT, free_port
+from tests.support.command import ROOT, free_port, wait_until
 from tests.support.up import Up
 
 # A worker that goes away lets WebSockets live so long.
@@ -33,6 +34,10 @@ class Upstreams:
         self.ports = [free_port(), free_port()]
         self._processes = [self._start(port) for port in self.ports]
 
+    def wait(self) -> None:
+        for port in self.ports:
+            wait_until(lambda: listens(port), "an upstream listens")  # noqa: B023
+
     def _start(self, port: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "tests.soak.upstream", str(port)], cwd=ROOT)
 
@@ -42,11 +47,21 @@ class Upstreams:
         await asyncio.to_thread(process.wait, 20)
         await asyncio.sleep(random.random())
         self._processes[which] = self._start(self.ports[which])
+        # Only one is away at a time.
+        await asyncio.to_thread(self.wait)
 
     def stop(self) -> None:
         for process in self._processes:
             process.terminate()
             process.wait(20)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 class Disturber:
@@ -57,6 +72,7 @@ class Disturber:
         self._changes = 0
 
     def configure(self, module: bytes, web_socket_port: int) -> None:
+        self._upstreams.wait()
         nodes = {f"{HOST}:{port}": 1 for port in self._upstreams.ports}
         self._up.put("upstreams/soak", {"nodes": nodes, "timeout": {"connect": 2, "send": 10, "read": 10}})
         self._up.upload("greeting", module)

@@ -72,6 +72,8 @@ async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
 
 async def main(port: int) -> None:
     upstream, stop = Upstream(), asyncio.Event()
+    # Clients that leave are what this is about.
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     server = await asyncio.start_server(upstream.serve, HOST, port, limit=1 << 20)
     await stop.wait()

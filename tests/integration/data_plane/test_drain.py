@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import Future
 
-from tests.support.gateway import LiveGateway, UpstreamSide, ok, route_to, upstream
+from tests.support.gateway import LiveGateway, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import client
 
 
@@ -37,6 +38,31 @@ def test_the_idle_are_closed_and_the_busy_may_finish(gateway: LiveGateway) -> No
         assert drained.result(5) == 0
 
 
+def test_a_client_that_was_not_told_may_ask_once_more(gateway: LiveGateway) -> None:
+    go_on = threading.Event()
+
+    def script(side: UpstreamSide) -> None:
+        side.head()
+        side.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nfir")
+        go_on.wait(10)
+        side.send(b"st!")
+        side.head()
+        side.send(ok(b"second"))
+
+    with upstream(script) as server, client(gateway.port) as busy:
+        gateway.route(route_to(server.port))
+        busy.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+        busy.wait_for(b"fir")
+        drained = drain(gateway, 10)
+        gateway.until(lambda it: it.draining)
+        go_on.set()
+        first = busy.response()
+        assert (first.body, first.field(b"connection")) == (b"first!", None)
+        second = busy.get()
+        assert (second.body, second.field(b"connection")) == (b"second", b"close")
+        assert drained.result(5) == 0
+
+
 def test_what_does_not_end_is_cut(gateway: LiveGateway) -> None:
     with upstream(lambda side: side.wait_for_close()) as server, client(gateway.port) as busy:
         gateway.route(route_to(server.port))
@@ -44,6 +70,17 @@ def test_what_does_not_end_is_cut(gateway: LiveGateway) -> None:
         gateway.until(lambda it: it.busy() == 1)
         assert drain(gateway, 0.2).result(5) == 1
         assert busy.rest() == b""
+
+
+def test_a_connection_that_is_new_may_ask_once(gateway: LiveGateway) -> None:
+    with upstream(answering(ok())) as server, client(gateway.port) as fresh:
+        gateway.route(route_to(server.port))
+        gateway.until(lambda it: len(it.clients) == 1)
+        drained = drain(gateway, 10)
+        gateway.until(lambda it: it.draining)
+        asked = fresh.get()
+        assert (asked.status, asked.field(b"connection")) == (200, b"close")
+        assert drained.result(5) == 0
 
 
 def test_nothing_to_wait_for(gateway: LiveGateway) -> None:
