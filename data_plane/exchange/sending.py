@@ -27,7 +27,7 @@ from data_plane.exchange.requester import Requester
 from data_plane.exchange.watched import Watched
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Attempt, Node, Route, Upstream
+    from data_plane.config.snapshot import Node, Route, Upstream
     from data_plane.exchange.ports import ClientPort, Serving, UpstreamPort
 
 STARTING, CONNECTING, WAITING, RESPONDING, REPLYING, DONE = range(6)
@@ -98,10 +98,6 @@ class Sending(Requester):
     def _fail(self, kind: str) -> None:
         """The request gets nowhere; a row of replies.py says why."""
         raise NotImplementedError
-
-    def upstream_kept(self, attempt: Attempt) -> None:
-        """Told before `upstream_switched`: this is to end when the tunnel does."""
-        attempt.end()
 
     # Events of the upstream, until it answers.
 

@@ -17,6 +17,7 @@ from data_plane.exchange.framing import length_line
 from data_plane.exchange.opening import find_route, open_exchange
 from data_plane.exchange.ports import ClientPort
 from data_plane.exchange.sending import DONE, RESPONDING, WAITING
+from data_plane.exchange.watched import Watched
 
 if TYPE_CHECKING:
     from data_plane.config.snapshot import Attempt, Binding, Route
@@ -54,13 +55,12 @@ class Upgrading(Exchange):
             super()._begin_response(head, status, length, length_line(0) if framing == UPGRADE_LINES else framing, data, eos)
             return
         self.conn = None
+        if isinstance(conn, Watched):
+            conn, self._attempt = conn.apart()
         self._on_wire = True
         self.serving.counters.responses[101] += 1
         data = b"%b%b\r\n%b" % (head, UPGRADE_LINES, early)
         cast(TunnelClient, self.client).tunnel(data, conn, self._read_timeout())
-
-    def upstream_kept(self, attempt: Attempt) -> None:
-        self._attempt = attempt
 
     def tunnel_ended(self) -> None:
         if self._attempt is not None:

@@ -41,6 +41,10 @@ class Watched(Requester):
         self._conn = conn
         return self
 
+    def apart(self) -> tuple[UpstreamPort, Attempt]:
+        """For a tunnel, which has use for the connection itself only: whoever takes this ends the attempt."""
+        return self._conn, self._attempt
+
     # What the pool and the connection tell the exchange.
 
     def upstream_ready(self, conn: UpstreamPort) -> None:
@@ -59,11 +63,8 @@ class Watched(Requester):
         self._exchange.upstream_interim(response)
 
     def upstream_switched(self, response: ResponseHead, early: bytes) -> None:
-        """From here on the exchange has the connection itself, which becomes a tunnel's end, and ends the attempt with it."""
         self._answered = True
         self._attempt.answered(response.status)
-        self._exchange.conn = self._conn
-        self._exchange.upstream_kept(self._attempt)
         self._exchange.upstream_switched(response, early)
 
     def upstream_body(self, data: bytes, eos: bool) -> None:

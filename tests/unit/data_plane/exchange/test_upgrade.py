@@ -6,19 +6,24 @@ from dataclasses import replace
 
 import pytest
 
-from data_plane.config.snapshot import Scheme, Snapshot
+from data_plane.balance.balancer import Balancer, Balancing
+from data_plane.config.snapshot import Node, Scheme, Snapshot, Upstream
 from data_plane.exchange.messages import RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.ports import UpstreamPort
 from data_plane.exchange.upgrade import Upgrading, open_upgrade
+from data_plane.exchange.watched import Watched
 from data_plane.plugins.interface import LocalReply
-from tests.support.exchange import Always, Client, Stage
+from tests.support.exchange import TIMEOUTS, Always, Client, Conn, Stage
 
 OFFER = "GET /p HTTP/1.1|Host: t|Connection: Upgrade|Upgrade: websocket||"
 SWITCH = "HTTP/1.1 101 X|Connection: Upgrade|Upgrade: websocket||"
 
 
 class Switching(Client):
+    other_end: UpstreamPort
+
     def tunnel(self, data: bytes, upstream: UpstreamPort, idle_seconds: float) -> None:
+        self.other_end = upstream
         self._stage.say("client.tunnel", data, f"idle {idle_seconds:g}")
 
 
@@ -57,6 +62,28 @@ def test_a_handshake() -> None:
     assert stage.counters.responses[101] == 1
     assert end(stage) == []
     assert stage.counters.client_aborts == 0
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_tunnel_is_in_flight_until_it_ends(undone: bool) -> None:
+    node = Node("a", 80, 1, b"a")
+    picker = Balancer((node,), lambda: 1.0, Balancing("least_conn"))
+    replies = {"response head": LocalReply(403)} if undone else {}
+    stage = Stage(served=Upstream("u", picker, timeouts=TIMEOUTS), idle=("c",), plugins=undone, replies=replies)
+    load = picker._load(node)
+    offer(stage)
+    assert isinstance(stage.exchange.conn, Watched)
+    assert load.in_flight == 1
+    stage.serving.upstream_switched(ResponseHead(101, b"HTTP/1.1 101 X\r\n", 0, b"", True), b"")
+    if undone:
+        assert "c.close" in stage.take()
+    else:
+        client = stage.client
+        assert isinstance(client, Switching)
+        assert isinstance(client.other_end, Conn)
+        assert load.in_flight == 1
+        end(stage)
+    assert load.in_flight == 0
 
 
 def test_plugins_see_the_heads_and_the_end_of_the_tunnel() -> None:
