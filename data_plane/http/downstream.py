@@ -1,8 +1,6 @@
 """A connection from a client: the exchange's words out as bytes, and the life of the connection around its requests.
 
-The law: one request is answered at a time, in order; bytes behind it wait. After a refusal, or an answer to an unfinished
-request, nothing more is read as a request: the rest is read and thrown away for a while, so that the client gets to read the
-answer before the connection resets.
+The law: one request is answered at a time, in order; bytes behind it wait.
 """
 
 from __future__ import annotations
@@ -10,21 +8,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from mypy_extensions import mypyc_attr
 
-from data_plane.exchange.framing import CLOSE_LINE, length_line
 from data_plane.exchange.messages import RequestHead
 from data_plane.exchange.opening import open_exchange
-from data_plane.exchange.replies import reply_for
 from data_plane.exchange.upgrade import Upgrading, open_upgrade
 from data_plane.http import limits
+from data_plane.http.ending import EndingConnection
 from data_plane.http.forwarded import forwarding_for
 from data_plane.http.outbox import TOGETHER
-from data_plane.http.reading import CHUNKS, CLOSED, HEAD, LENGTH, LINGER, SPENT, WAIT, RequestReader
-from data_plane.http.timers import Deadline
+from data_plane.http.reading import CHUNKS, CLOSED, HEAD, LENGTH, LINGER, SPENT, WAIT
 from data_plane.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -45,22 +40,16 @@ _PATIENCE = {
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ClientConnection(RequestReader):
+class ClientConnection(EndingConnection):
     """One per accepted connection; it is also its exchanges' ClientPort."""
 
     __slots__ = (
         "_blocked",
         "_body_mark",
         "_exchange",
-        "_gateway",
         "_held",
-        "_linger_until",
-        "_loop",
-        "_outbox",
-        "_reading",
         "_requests_seen",
         "_sweeps",
-        "_transport",
         "client_address",
         "connection_id",
         "local_address",
@@ -68,20 +57,14 @@ class ClientConnection(RequestReader):
     )
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._loop = gateway.loop
-        self._outbox = gateway.outbox
-        self._transport: asyncio.Transport
-        super().__init__(Deadline(self._loop, self._expired))
+        super().__init__(gateway)
         self._exchange: Exchange | None = None
         self._requests_seen = 0
         self._sweeps = 0
         self._held: object = None
         # Of a body of known length: its request, what was left of it at the first of some looks, and how many these are.
         self._body_mark = (0, 0, 0)
-        self._reading = True
         self._blocked = False
-        self._linger_until = 0.0
         self.connection_id = 0
         self.client_address = ("", 0)
         self.local_address = ("", 0)
@@ -334,57 +317,7 @@ class ClientConnection(RequestReader):
         if self._exchange is not None:
             self._exchange.client_failed(kind)
 
-    def _pause(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._transport.pause_reading()
-
-    def _resume(self) -> None:
-        if not self._reading and not self._transport.is_closing():
-            self._reading = True
-            self._transport.resume_reading()
-
     # The end.
-
-    def _refuse(self, kind: str) -> None:
-        """Answer what cannot become an exchange, and read no further request."""
-        reply = reply_for(kind)
-        counters = self._gateway.counters
-        counters.requests += 1
-        counters.responses[reply.status] += 1
-        answer = b"%b%b%b\r\n%b" % (reply.head, length_line(len(reply.body)), CLOSE_LINE, reply.body)
-        self._outbox.put(self._transport, answer)
-        self._linger()
-
-    def _finish(self) -> None:
-        """The last response is out. What the client is still sending must be read, or its unread bytes reset the connection."""
-        if self._state == WAIT and not self._buffer:
-            self._close()
-        else:
-            self._linger()
-
-    def _linger(self) -> None:
-        now = self._loop.time()
-        if self._state != LINGER:
-            self._state = LINGER
-            if self._gateway.draining:
-                self._gateway.note_end()
-            self._buffer = b""
-            self._linger_until = now + limits.LINGER_SECONDS
-            self._resume()
-            self._outbox.flush()
-            if self._transport.can_write_eof() and not self._transport.is_closing():
-                # The client may have reset the connection, and asyncio not have told yet.
-                with suppress(OSError):
-                    self._transport.write_eof()
-        self._deadline.set(min(limits.LINGER_IDLE_SECONDS, self._linger_until - now))
-
-    def _close(self) -> None:
-        """Close behind what is still to be written, if the client takes it in time."""
-        self._state = CLOSED
-        self._outbox.flush()
-        self._transport.close()
-        self._deadline.set(limits.SEND_SECONDS)
 
     def _expired(self) -> None:
         state = self._state

@@ -40,6 +40,7 @@ MODULES = (
     "data_plane.http.authority",
     "data_plane.http.chunked",
     "data_plane.http.downstream",
+    "data_plane.http.ending",
     "data_plane.http.forwarded",
     "data_plane.http.head",
     "data_plane.http.pool",
