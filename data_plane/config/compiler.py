@@ -70,7 +70,7 @@ class Compiler:
         return store_problems(found)
 
     def load(self, listing: Listing) -> Steps[None]:
-        yield from self._tables.load(listing)
+        yield from self._tables.load(listing, self._dropped)
 
     def apply(self, batch: Batch) -> Steps[None]:
         yield from self._tables.apply(batch.revision, batch.events)

@@ -60,8 +60,8 @@ class Tables:
         touched, self._touched = self._touched, set()
         return touched
 
-    def load(self, listing: Listing) -> Steps[None]:
-        """All entries as of the listing's revision."""
+    def load(self, listing: Listing, dropped: list[object]) -> Steps[None]:
+        """All entries as of the listing's revision. What is of no use afterwards goes to `dropped`."""
         entries: dict[ResourceKey, Entry] = {}
         another_history = listing.revision < self._revision
         for entry in listing.entries:
@@ -84,6 +84,7 @@ class Tables:
             else:
                 self._delete(key)
         self._revision = listing.revision
+        dropped += (entries, list(listing.entries))
 
     def apply(self, revision: int, events: Iterable[Event]) -> Steps[None]:
         """The next batch of a watch."""

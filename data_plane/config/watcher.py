@@ -81,15 +81,19 @@ class ConfigWatcher:
             await asyncio.sleep(next(self._delays))
 
     async def _follow(self) -> None:
+        revision = await self._load()
+        await self._publish(revision)
+        waiting: asyncio.Queue[Batch | StoreError] = asyncio.Queue(MOST_WAITING)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump(revision + 1, waiting), name="config watch")
+            error = await self._apply_all(waiting)
+        raise error
+
+    async def _load(self) -> int:
         listing = await self._store.list(CONFIG_PREFIX)
         self._note_recovery()
         await self._paced(self._compiler.load(listing))
-        await self._publish(listing.revision)
-        waiting: asyncio.Queue[Batch | StoreError] = asyncio.Queue(MOST_WAITING)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._pump(listing.revision + 1, waiting), name="config watch")
-            error = await self._apply_all(waiting)
-        raise error
+        return listing.revision
 
     async def _pump(self, from_revision: int, waiting: asyncio.Queue[Batch | StoreError]) -> None:
         batches = self._store.watch(CONFIG_PREFIX, from_revision)
