@@ -241,13 +241,11 @@ class ClientConnection(EndingConnection):
         """End a request whose body drips, unless it is us who do not read."""
         request, left, looks = self._body_mark
         if request != self._requests or not self._reading:
-            left = self._remaining
-            looks = 0
+            left, looks = self._remaining, 0
         elif looks == limits.BODY_LOOKS:
             if left - self._remaining < limits.BODY_BYTES_BETWEEN_LOOKS * looks:
                 self._expired()
-            left = self._remaining
-            looks = 0
+            left, looks = self._remaining, 0
         self._body_mark = (self._requests, left, looks + 1)
 
     @property
@@ -279,8 +277,7 @@ class ClientConnection(EndingConnection):
             self._resume()
             self._loop.call_soon(self._read_buffered)
         elif self._gateway.draining:
-            # Its last answer has not said that it closes, so the client may be asking by now.
-            self.drain()
+            self.drain()  # not `_close`: its last answer has not said so, and the client may be asking by now
 
     def _read_buffered(self) -> None:
         if self._state == HEAD and self._buffer and not self._fed:
