@@ -33,4 +33,16 @@ def _pair(work: Work) -> tuple[Proxy, Proxy]:
     )
 
 
-PROXIES = (Proxy("nginx", "nginx", "envoy", PLAIN, nginx.proxy), *(proxy for work in WORKS for proxy in _pair(work)))
+MANY = 100_000
+
+PROXIES = (
+    Proxy("nginx", "nginx", "envoy", PLAIN, nginx.proxy),
+    *(proxy for work in WORKS for proxy in _pair(work)),
+    Proxy(
+        "waspgate-many-routes",
+        "Waspgate, 100,000 routes",
+        "envoy",
+        PLAIN,
+        partial(waspgate.proxy, work=PLAIN, routes=MANY),
+    ),
+)
