@@ -46,7 +46,7 @@ Listen = Annotated[
 Options = dict[str, object]
 StreamListen = Annotated[
     list[str] | None,
-    typer.Option(metavar="[SCHEME://]HOST:PORT", help="Gateway for TCP, repeatable, default none  [env: WASPGATE_STREAM_LISTEN]"),
+    typer.Option(metavar="[SCHEME://]HOST:PORT", help="Gateway for TCP, repeatable  [env: WASPGATE_STREAM_LISTEN]"),
 ]
 TlsListen = Annotated[
     str | None,

@@ -47,7 +47,6 @@ MODULES = (
     "data_plane.http.reading",
     "data_plane.http.responses",
     "data_plane.http.timers",
-    "data_plane.http.tracing",
     "data_plane.http.upstream",
     "data_plane.plugins.stream",
     "data_plane.plugins.streams",

@@ -74,8 +74,8 @@ class PluginContext:
 class HttpContext:
     """One stream in one plugin. A phase answers None (go on, unchanged), the changed bytes, or an Outcome.
 
-    `before_end` is called before the plugin hears of the end, where somebody wants to know. `finals` are the heads of the request
-    and of the response that differ from what the plugin saw, for its last callbacks.
+    `before_end` is called before the plugin hears of the end, where somebody wants to know. `finals` are the heads of the
+    request and of the response that differ from what the plugin saw, for its last callbacks.
     """
 
     __slots__ = ("_owner", "before_end", "finals", "id", "opened", "root", "vm")
