@@ -20,6 +20,7 @@ def test_help_lists_what_exists_and_nothing_else() -> None:
         "up",
         "control-plane",
         "data-plane",
+        "reload",
         "plugin",
     ]
 

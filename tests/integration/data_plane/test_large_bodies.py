@@ -5,9 +5,11 @@ from __future__ import annotations
 import resource
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from data_plane.http.downstream import ClientConnection
 from tests.support.gateway import LiveGateway, UpstreamSide, ok, route_to, upstream
 from tests.support.raw_http import RawClient, client
 
@@ -98,7 +100,7 @@ def test_a_reader_that_stops_stops_the_upstream_and_starts_it_again(gateway: Liv
     with upstream(script) as server, client(gateway.port) as raw:
         gateway.route(route_to(server.port))
         raw.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
-        gateway.until(lambda it: any(one._blocked for one in it.clients))
+        gateway.until(lambda it: any(cast(ClientConnection, one)._blocked for one in it.clients))
         assert sum(sent) < 32 * MIB
         response = raw.response()
         assert len(response.body) == 64 * MIB

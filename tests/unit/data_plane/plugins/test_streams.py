@@ -112,7 +112,7 @@ def life(case: Case, pieces: tuple[bytes, ...]) -> list[str]:
 @pytest.mark.parametrize("position", range(3))
 @pytest.mark.parametrize("middle", MIDDLE, ids=lambda script: " ".join(script)[:40] or "nothing")
 def test_it_is_as_in_a_chain(worker: Worker, middle: tuple[str, ...], position: int, pieces: tuple[bytes, ...]) -> None:
-    scripts = [FIRST, LAST]
+    scripts: list[tuple[str, ...]] = [FIRST, LAST]
     scripts.insert(position, middle)
     bindings = ready(worker, scripts)
     expected = life(worker.open(*bindings), pieces)
