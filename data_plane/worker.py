@@ -64,8 +64,8 @@ from data_plane.tls.connection import TlsConnection
 from data_plane.tls.listener import ANY, H2, HTTP_1, TlsGateway, serve_tls
 from data_plane.upstream_tls.contexts import ClientContexts
 from shared.log import configure_logging
-from shared.plugin.registry import registry
 from shared.networks import parse_networks
+from shared.plugin.registry import registry
 from shared.proxy_wasm.code_cache import CodeCacheError, default_directory
 from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.foreign.registry import installed

@@ -60,7 +60,7 @@ class WasmRuntime(NativeHost):
         self.engine = engine
         self.loop = loop
         self.log_level = log_level
-        self.logger = structlog.get_logger("wasm")
+        self.logger: structlog.typing.WrappedLogger = structlog.get_logger("wasm")
         self.sharing = None if state is None else HostSharing(state, loop, self._queue_ready)
         self.calls: CallProvider | None = None
         self.foreign = ForeignFunctions(foreign, self._foreign_event)

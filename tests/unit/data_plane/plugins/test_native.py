@@ -156,14 +156,14 @@ def test_a_native_reply_passes_every_response_phase(worker: Worker) -> None:
     ]
 
 
-def test_a_native_plugin_that_waits_holds_the_request(worker: Worker) -> None:
+def test_a_native_plugin_that_waits_holds_the_request(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[tuple[Awaitable[Reply | None], Told]] = []
 
     def wait(answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
         waiting.append((answer, told))
         return lambda: None
 
-    worker.runtime.wait = wait
+    monkeypatch.setattr(worker.runtime, "wait", wait)
     mark = Mark("x", "access", waits=True)
     case = MixedCase(worker, native(mark, 3), wasm(worker, 2))
     assert heads(case.request(b"body")) == []
