@@ -159,16 +159,19 @@ async def test_a_patch_that_fits_nothing_changes_nothing(api: Admin, path: str, 
 
 
 async def test_what_another_tool_wrote_can_be_seen_replaced_and_deleted(api: Admin, store: ConfigStore) -> None:
-    await store.put("/apisix/routes/", b"init_dir")
+    await store.put("/apisix/plugin_configs/", b"init_dir")
+    await store.put("/apisix/plugin_configs/1", b"broken")
+    # Where an object may hold secrets, what is no object may be one: it is there, and not shown.
     await store.put("/apisix/routes/1", b"broken")
 
-    listed = await api.ok("GET", "/routes")
-    one = await api.ok("GET", "/routes/1")
-    replaced = await api.call("PUT", "/routes/1", DOCUMENTS["routes"][0])
+    listed = await api.ok("GET", "/plugin_configs")
+    one = await api.ok("GET", "/plugin_configs/1")
+    hidden = await api.ok("GET", "/routes/1")
+    replaced = [await api.call("PUT", f"/{kind}/1", DOCUMENTS[kind][0]) for kind in ("plugin_configs", "routes")]
 
     assert listed["list"] == [one]
-    assert one["value"] == "broken"
-    assert replaced.status_code == 200
+    assert (one["value"], hidden["value"]) == ("broken", None)
+    assert [response.status_code for response in replaced] == [200, 200]
 
 
 async def test_ttl_lets_an_object_expire(api: Admin) -> None:
