@@ -155,7 +155,7 @@ def client(port: int) -> Iterator[RawClient]:
 
 @contextmanager
 def took(low: float, high: float) -> Iterator[None]:
-    """Some deadline ended what is done here: not at once, and not never. A busy machine starts this clock late, and stretches."""
+    """A deadline ended it: not at once, and not never. A busy machine starts this clock late, and stretches the rest."""
     began = time.monotonic()
     yield
     elapsed = time.monotonic() - began
