@@ -23,8 +23,6 @@ from tests.bench.traffic import ROUTES
 from tests.bench.works import PLAIN, Work
 
 SCRIPT = Path(__file__).with_name("load.lua")
-# As in the table of docs/architecture.md. One thread: proxy, upstream and client share two cores.
-CONNECTIONS = 32
 THREADS = 1
 # What curl sends; the plugin reads the first.
 HEADERS = ("User-Agent: bench/1.0", "Accept: */*")
@@ -61,7 +59,7 @@ def _h2(server: Server, seconds: int, work: Work) -> dict[str, Any]:
 
 def _wrk(server: Server, seconds: int, work: Work = PLAIN) -> dict[str, Any]:
     headers = [argument for header in HEADERS for argument in ("-H", header)]
-    command = [path_of("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", *headers]
+    command = [path_of("wrk"), f"-t{THREADS}", f"-c{work.connections}", f"-d{seconds}s", *headers]
     scheme = "https" if server.tls else "http"
     command += ["-s", str(SCRIPT), f"{scheme}://{HOST}:{server.port}/", "--", str(ROUTES), work.resource]
     environment = {**os.environ, **(client_environment(server.log.parent) if server.tls else {})}

@@ -13,7 +13,8 @@ from string import Template
 
 from tests.bench.server import HOST, Server, free_port, running
 from tests.bench.tools import path_of
-from tests.bench.traffic import BIG_BODY, BODY, path
+from tests.bench.traffic import BODIES, BODY, path
+from tests.bench.works import PLAIN, Work
 
 BASE = Template("""
 daemon off;
@@ -21,7 +22,7 @@ master_process off;
 worker_processes 1;
 pid $folder/$name.pid;
 error_log stderr warn;
-events { worker_connections 1024; }
+events { worker_connections 8192; }
 http {
     access_log off;
     default_type text/plain;
@@ -39,9 +40,9 @@ http {
 UPSTREAM = Template("""
     server {
         listen $host:$port backlog=4096;
-        location ~ /big$$ {
+        location ~ /(?<file>64k|big|10m)$$ {
             root $folder;
-            try_files /big.txt =404;
+            try_files /$$file.txt =404;
         }
         location / {
             if ($$arg_echo) { return 200 "x-plugin: $$http_x_plugin\n"; }
@@ -73,16 +74,17 @@ PROXY = Template("""
 @contextmanager
 def upstream(folder: Path) -> Iterator[Server]:
     port = free_port()
-    (folder / "big.txt").write_bytes(BIG_BODY)
+    for resource, body in BODIES.items():
+        (folder / f"{resource}.txt").write_bytes(body)
     servers = UPSTREAM.substitute(host=HOST, port=port, body=BODY.decode(), folder=folder)
     with _nginx("upstream", port, servers, folder) as server:
         yield server
 
 
 @contextmanager
-def proxy(folder: Path, upstream_port: int) -> Iterator[Server]:
+def proxy(folder: Path, upstream_port: int, work: Work = PLAIN) -> Iterator[Server]:
     port = free_port()
-    with _nginx("nginx", port, PROXY.substitute(host=HOST, port=port, upstream=upstream_port), folder) as server:
+    with _nginx(f"nginx{work.suffix}", port, PROXY.substitute(host=HOST, port=port, upstream=upstream_port), folder) as server:
         yield server
 
 

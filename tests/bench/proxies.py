@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench import envoy, nginx, waspgate
 from tests.bench.server import Server
-from tests.bench.works import PLAIN, WORKS, Work
+from tests.bench.works import BODY_10M, PLAIN, WORKS, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ MANY = 100_000
 
 PROXIES = (
     Proxy("nginx", "nginx", "envoy", PLAIN, nginx.proxy),
+    Proxy("nginx-10m", "nginx, 10 MiB", "envoy-10m", BODY_10M, partial(nginx.proxy, work=BODY_10M)),
     *(proxy for work in WORKS for proxy in _pair(work)),
     Proxy(
         "waspgate-many-routes",

@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.load import CONNECTIONS
 from tests.bench.proxies import PROXIES
 from tests.bench.result import PLUGIN_PAIRS, Result, percentile, plugin_cost_us, ratio, typical, verdicts
 from tests.bench.tools import versions
 from tests.bench.traffic import BODY, ROUTES
+from tests.bench.works import CONNECTIONS
 
 MIB = 1024 * 1024
 HEADINGS = ("proxy", "requests/s", "p99 ms", "CPU us/request", "of Envoy's")

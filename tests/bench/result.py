@@ -15,14 +15,18 @@ from tests.bench.load import Figures
 
 # The project's standard: CPU per request, of Envoy's for the same work.
 REQUIRED_RATIO = 0.60
-# Most of what TLS costs is cryptography, which is nobody's own.
+# Most of what TLS and bodies cost is cryptography and the kernel's, which are nobody's own.
 REQUIRED_WITH_TLS = 0.80
+REQUIRED_WITH_BODIES = 0.80
 # Name, label, the peer's name, what is required; the verdicts in this order.
 HELD_TO_IT = (
     ("waspgate", "waspgate plain", "envoy", REQUIRED_RATIO),
     ("waspgate-plugin", "waspgate with plugin", "envoy-plugin", REQUIRED_RATIO),
     ("waspgate-tls", "waspgate with TLS", "envoy-tls", REQUIRED_WITH_TLS),
+    ("waspgate-64k", "waspgate, 64 KiB", "envoy-64k", REQUIRED_WITH_BODIES),
 )
+# What is asked for, beside nginx and not Envoy: bodies of 10 MiB per second.
+THROUGHPUT = ("waspgate-10m", "nginx-10m", 0.80)
 # A header plugin may cost no more than in Envoy, and a body plugin may be no slower: name of the work, its requirement.
 CHAIN = "-plugins-10"
 NO_DEARER = ("-body", "body plugin, 1 MiB")
@@ -71,7 +75,17 @@ def verdicts(result: Result) -> list[str]:
         if measured is not None:
             word = "reached" if measured <= required else "missed"
             lines.append(f"{label}: {measured:.2f}x of Envoy (required <= {required:.2f}): {word}")
-    return [*lines, *_plugin_verdicts(result)]
+    return [*lines, *_throughput_verdict(result), *_plugin_verdicts(result)]
+
+
+def _throughput_verdict(result: Result) -> Iterator[str]:
+    name, peer, required = THROUGHPUT
+    ours, theirs = result.rounds.get(name), result.rounds.get(peer)
+    if ours and theirs:
+        pairs = zip(ours, theirs, strict=True)
+        measured = median(one.requests_per_second / other.requests_per_second for one, other in pairs)
+        word = "reached" if measured >= required else "missed"
+        yield f"bodies of 10 MiB: {measured:.2f}x of nginx's throughput (required >= {required:.2f}): {word}"
 
 
 def _plugin_verdicts(result: Result) -> Iterator[str]:

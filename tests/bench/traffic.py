@@ -11,8 +11,8 @@ from tests.bench.works import Work
 
 ROUTES = 1000
 BODY = b"x" * 99 + b"\n"
-# What the upstream answers for the resource `big`.
-BIG_BODY = b"x" * (1 << 20)
+# What the upstream answers, by resource.
+BODIES = {"item": BODY, "64k": b"x" * (64 << 10), "big": b"x" * (1 << 20), "10m": b"x" * (10 << 20)}
 # What the plugin of plugins/c/headers sets in the response.
 RESPONSE_HEADER, RESPONSE_VALUE = "x-resp", "hello"
 # With this query the upstream says what the plugin added to the request, instead of the plain body.
@@ -33,7 +33,7 @@ def check(server: Server, work: Work) -> None:
     """Raises BenchError unless the proxy passes the body and the plugins did their work, or were not there."""
     answer = server.get(path(ROUTES - 1, work.resource))
     _expect(server, "status", answer.status, 200)
-    body = BODY if work.resource == "item" else BIG_BODY
+    body = BODIES[work.resource]
     _expect(server, "body", answer.body, body.swapcase() if work.guest == "body" else body)
     added = work.plugins if work.guest == "headers" else 0
     _expect(server, RESPONSE_HEADER, answer.headers.get(RESPONSE_HEADER), RESPONSE_VALUE if added else None)

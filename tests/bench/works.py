@@ -11,6 +11,9 @@ from pathlib import Path
 from tests.bench.tools import MODULE
 from tests.support.guest import build
 
+# As in the table of docs/architecture.md. One thread drives them: proxy, upstream and client share two cores.
+CONNECTIONS = 32
+
 GUESTS = Path(__file__).with_name("guests")
 
 
@@ -25,6 +28,7 @@ class Work:
     resource: str = "item"
     tls: bool = False
     h2: bool = False
+    connections: int = CONNECTIONS
 
     def module(self) -> bytes:
         if self.guest == "headers":
@@ -41,4 +45,8 @@ BODY = Work("-body", ", body plugin", "body", 1, "big")
 CALLOUT = Work("-callout", ", callout", "callout", 1)
 TLS = Work("-tls", ", TLS", tls=True)
 H2 = Work("-h2", ", HTTP/2", h2=True)
-WORKS = (PLAIN, HEADERS, HEADERS_3, HEADERS_10, BODY, CALLOUT, TLS, H2)
+BODY_64K = Work("-64k", ", 64 KiB", resource="64k")
+# As many as keep two cores busy with megabytes, and no more of them in memory.
+BODY_10M = Work("-10m", ", 10 MiB", resource="10m", connections=8)
+MANY_CONNECTIONS = Work("-1000-connections", ", 1,000 connections", connections=1000)
+WORKS = (PLAIN, HEADERS, HEADERS_3, HEADERS_10, BODY, CALLOUT, TLS, H2, BODY_64K, BODY_10M, MANY_CONNECTIONS)
