@@ -116,6 +116,8 @@ def test_a_failure_is_in_the_trace_and_touches_no_other_request(up: Up) -> None:
     assert traced.status_code == 503
     trace = read(traced)
     assert not [entry for entry in trace["transcript"] if entry["name"] == "proxy_on_response_headers"][-1]["returned"]
+    page = f"{up.pages['control']}/v1/plugins/wasm/first"
+    wait_until(lambda: httpx.get(page, trust_env=False).status_code == 200, "the worker has told of the plugin")
     assert up.control("/v1/plugins/wasm/first")["failures"] == 0
     assert ask(up, "/plugins", None).status_code == 200
 

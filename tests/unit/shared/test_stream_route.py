@@ -50,8 +50,8 @@ REFUSED: list[tuple[Kind, dict[str, Any], str, str]] = [
     ("stream_routes", {"upstream_id": 1, "plugins": {"p": 1}}, "$.plugins.p", "invalid plugin conf 1 for plugin [p]"),
     ("routes", {"uri": "/a", "upstream": {**NODES, "scheme": "tcp"}}, "$", "scheme tcp is for stream_routes only"),
     ("upstreams", {"nodes": {"db.test": 1}, "scheme": "tcp"}, "$", 'node "db.test" needs a port: scheme tcp has no default'),
-    ("upstreams", {**NODES, "tls": {"verify": True}}, "$", "`tls` needs `scheme` tls, got http"),
-    ("upstreams", {**NODES, "scheme": "tls", "tls": {"client_cert": "x"}}, "$.tls.client_cert", "not supported yet"),
+    ("upstreams", {**NODES, "tls": {"verify": True}}, "$", "`tls` needs a `scheme` over TLS (https, grpcs, tls), got http"),
+    ("upstreams", {**NODES, "scheme": "tls", "tls": {"client_cert": "x"}}, "$.tls.client_cert", "string too short"),
     ("upstreams", {**NODES, "scheme": "udp"}, "$.scheme", '"udp" is not supported yet'),
 ]  # fmt: skip
 
