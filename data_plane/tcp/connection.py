@@ -10,7 +10,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
-from data_plane.http.limits import HEAD_SECONDS, LINGER_IDLE_SECONDS, LINGER_SECONDS, SEND_SECONDS
+from data_plane.http import limits
 from data_plane.http.timers import Deadline
 from data_plane.tcp.client_hello import NotAClientHello, server_name
 from data_plane.tcp.ports import CLIENT, UPSTREAM, Side
@@ -100,13 +100,13 @@ class Connection(asyncio.Protocol):
         if transport.is_closing():
             return
         if self._ended:
-            self._deadline.set(SEND_SECONDS)
+            self._deadline.set(limits.SEND_SECONDS)
             transport.close()
             return
         if not self._write_eof():
             transport.abort()
             return
-        self._deadline.set(LINGER_SECONDS if self._side == CLIENT else LINGER_IDLE_SECONDS)
+        self._deadline.set(limits.LINGER_SECONDS if self._side == CLIENT else limits.LINGER_IDLE_SECONDS)
         transport.resume_reading()
 
     def reset(self) -> None:
@@ -183,7 +183,7 @@ class ClientConnection(Connection):
         if not self.connection_id:
             self.reset()
         elif self._peeks:
-            self._deadline.set(HEAD_SECONDS)
+            self._deadline.set(limits.HEAD_SECONDS)
         else:
             self._begin()
 
