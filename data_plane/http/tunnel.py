@@ -121,7 +121,9 @@ class Tunnel:
     def _close(self) -> None:
         """What is buffered still goes out, if it is taken in time."""
         for side in self._sides:
-            side.transport.close()
+            # asyncio's own TLS forgets its connection when it is closed twice, and then cannot be aborted (CPython 3.11.2).
+            if not side.transport.is_closing():
+                side.transport.close()
         self._deadline.set(LINGER_IDLE_SECONDS)
 
     def _expired(self) -> None:
