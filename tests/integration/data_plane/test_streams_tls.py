@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from data_plane.config.snapshot import StreamRoute, Timeouts
+from data_plane.http import limits
 from data_plane.routing.stream_router import StreamConditions, StreamEntry
-from data_plane.tcp import connection as connection_module
 from shared.host_pattern import parse_host
 from tests.support.certificates import make_certificates
 from tests.support.etcd import Certificates
@@ -118,7 +118,7 @@ def test_what_is_no_tls_is_refused(live: LiveStreams) -> None:
 
 
 def test_a_client_that_says_nothing_is_not_waited_for(live: LiveStreams, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.1)
     with pytest.raises(ConnectionResetError), live.connect(live.tls_port) as client:
         client.recv(1)
     assert live.streams.counters.refused == 1
