@@ -56,8 +56,9 @@ up: $(READY) $(CORE) compiled .build/plugins/c-greeting.wasm
 down:
 	@if [ -x $(PY) ]; then $(PY) deploy/example/demo.py down; else echo "nothing runs from here"; fi
 
+# A file of tests stays in one process: its fixtures are shared. More processes than that gain nothing, and each takes 200 MiB.
 test: $(READY) $(CORE) compiled $(PLUGINS)
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 conformance: $(READY) $(CORE)
 	$(PY) -m tests.conformance
