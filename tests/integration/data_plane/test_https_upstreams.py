@@ -113,7 +113,7 @@ def test_a_client_certificate(trusting: LiveGateway, secured: Secured, certifica
         trusting.route(route_to(shown, server))
         assert raw.get().status == 200
         trusting.route(route_to(ClientTls(), server))
-        # With TLS 1.3 the server says so behind the handshake: where its reset overtakes the words, only the next try hears them.
+        # With TLS 1.3 the server says so behind the handshake: its reset may overtake the words, then the next try hears.
         refused: list[MutableMapping[str, Any]] = []
         for _ in range(20):
             assert raw.get().status == 502
