@@ -31,7 +31,7 @@ MOST_WORKERS = 1024
 # Of these an empty text is a value: off.
 MAY_BE_EMPTY = ("prometheus", "control", "status")
 # What the file may say to the control plane.
-OF_THE_CONTROL_PLANE = ("admin", "admin_key", "allow_private_module_sources", "registry_config")
+OF_THE_CONTROL_PLANE = ("admin", "admin_key", "admin_key_file", "allow_private_module_sources", "registry_config")
 # Of a trace key: what it shows are other people's requests.
 LEAST_TRACE_KEY = 16
 

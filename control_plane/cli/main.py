@@ -73,6 +73,10 @@ AdminKey = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Key of the Admin API, else one is made  [env: WASPGATE_ADMIN_KEY]"),
 ]
+AdminKeyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The file that has it, as of a secret  [env: WASPGATE_ADMIN_KEY_FILE]"),
+]
 PrivateSources = Annotated[
     bool | None,
     typer.Option(
@@ -120,6 +124,7 @@ def up(
     status: Status = None,
     trace_key: TraceKey = None,
     admin_key: AdminKey = None,
+    admin_key_file: AdminKeyFile = None,
     allow_private_module_sources: PrivateSources = None,
     registry_config: RegistryConfig = None,
     config: Config = None,
@@ -129,7 +134,7 @@ def up(
     options |= {"stream_listen": stream_listen, "prometheus": prometheus, "control": control, "status": status}
     options |= {"trace_key": trace_key}
     options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
-    options |= {"tls_listen": tls_listen}
+    options |= {"tls_listen": tls_listen, "admin_key_file": admin_key_file}
     raise typer.Exit(both.run(load_settings(options, config)))
 
 
@@ -138,6 +143,7 @@ def control_plane(
     store: Store = None,
     admin: Admin = None,
     admin_key: AdminKey = None,
+    admin_key_file: AdminKeyFile = None,
     allow_private_module_sources: PrivateSources = None,
     registry_config: RegistryConfig = None,
     config: Config = None,
@@ -146,7 +152,7 @@ def control_plane(
     # The web framework takes half a second to import; the other commands do without it.
     from control_plane.cli import serve
 
-    options: dict[str, object] = {"store": store, "admin": admin, "admin_key": admin_key}
+    options: Options = {"store": store, "admin": admin, "admin_key": admin_key, "admin_key_file": admin_key_file}
     options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
     serve.run(load_settings(options, config))
 

@@ -17,6 +17,7 @@ import uvicorn
 from control_plane.admin_key import AdminKeyError, load_or_create_admin_key
 from control_plane.app import create_app
 from control_plane.cli.errors import CommandError
+from control_plane.cli.key_file import read_key_file
 from control_plane.cli.settings import Address, Settings, check_exposure
 from control_plane.sources.sources import Sources
 from shared.log import configure_logging
@@ -69,6 +70,8 @@ def _sources(settings: Settings) -> Sources:
 def _admin_key(settings: Settings) -> str:
     if settings.admin_key is not None:
         return settings.admin_key.get_secret_value()
+    if settings.admin_key_file is not None:
+        return read_key_file(settings.admin_key_file)
     try:
         key, path, created = load_or_create_admin_key(settings.key_directory)
     except AdminKeyError as error:

@@ -26,7 +26,7 @@ from shared.tuning import NAMES, READERS
 PREFIX = "WASPGATE_"
 MAY_BE_EMPTY = ("prometheus", "control", "status", "tls_listen")
 # What is not for the data plane.
-OF_THE_CONTROL_PLANE = ("admin", "admin_key", "allow_private_module_sources", "registry_config")
+OF_THE_CONTROL_PLANE = ("admin", "admin_key", "admin_key_file", "allow_private_module_sources", "registry_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,7 @@ class Settings(BaseModel):
     control: PageSetting = Address("127.0.0.1", 9090)
     status: PageSetting = Address("127.0.0.1", 7085)
     admin_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    admin_key_file: Annotated[Path, AfterValidator(_readable)] | None = None
     # Where the control plane may fetch modules from, and who it is there.
     allow_private_module_sources: bool = False
     registry_config: Annotated[Path, AfterValidator(_readable)] | None = None
@@ -174,6 +175,8 @@ def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise CommandError(_explain(error, origins), USAGE) from error
+    if settings.admin_key is not None and settings.admin_key_file is not None:
+        raise CommandError(f"{origins['admin_key']} and {origins['admin_key_file']}: give one of the two", USAGE)
     settings._file = file
     settings._said = {name: as_text(value) for name, value in {**environment, **given}.items()}
     if "store" not in written:
@@ -195,9 +198,9 @@ def _given(name: str, variable: str) -> bool:
 
 def check_exposure(settings: Settings) -> None:
     """A key that was made silently must not guard an Admin API that the network can reach."""
-    if settings.admin_key is None and not settings.admin.is_loopback:
+    if settings.admin_key is None and settings.admin_key_file is None and not settings.admin.is_loopback:
         raise CommandError(
-            f"the Admin API on {settings.admin} can be reached by others: choose its key with --admin-key or "
+            f"the Admin API on {settings.admin} can be reached by others: choose its key with --admin-key-file, --admin-key or "
             "WASPGATE_ADMIN_KEY, or listen on a loopback address",
             USAGE,
         )

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from control_plane.cli.errors import USAGE, CommandError
+from control_plane.cli.key_file import read_key_file
 from control_plane.cli.settings import Address, check_exposure, load_settings, state_directory
+from control_plane.cli.up import _environment
 
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("STORE", "ADMIN", "LISTEN", "WORKERS", "ADMIN_KEY", "CONFIG"):
+    for name in ("STORE", "ADMIN", "LISTEN", "WORKERS", "ADMIN_KEY", "ADMIN_KEY_FILE", "CONFIG"):
         monkeypatch.delenv(f"WASPGATE_{name}", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
@@ -30,6 +32,26 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.workers == 1
     assert settings.store == f"sqlite://{tmp_path}/state/waspgate/config.db"
     assert settings.key_directory == state_directory() == tmp_path / "state" / "waspgate"
+
+
+def test_the_admin_key_can_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("of-a-secret\n")
+    settings = load_settings({"admin": "0.0.0.0:9180", "admin_key_file": str(file)}, None)
+    check_exposure(settings)
+    assert settings.admin_key_file == file
+    assert read_key_file(file) == "of-a-secret"
+    assert "WASPGATE_ADMIN_KEY_FILE" not in _environment(settings)
+    with pytest.raises(CommandError, match="--admin-key and --admin-key-file: give one of the two"):
+        load_settings({"admin_key": "another", "admin_key_file": str(file)}, None)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"two\nlines", "schl\u00fcssel".encode()])
+def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    with pytest.raises(CommandError, match="does not hold a key: expected one line of printable ASCII"):
+        read_key_file(file)
 
 
 def test_an_option_beats_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
