@@ -17,11 +17,8 @@ from pydantic_core import PydanticCustomError
 from shared.schema.common import Maybe, Spec
 from shared.schema.errors import Problem, SchemaError, from_validation
 
-VAULT = "vault"
 # APISIX's other managers.
-NOT_YET = ("aws", "gcp")
-# What `secrets` of a manager must never be read back.
-HIDDEN = ("token",)
+LATER = ("aws", "gcp")
 
 
 def _address(value: str) -> str:
@@ -63,14 +60,19 @@ class VaultSpec(Spec):
     kv_version: Maybe[Literal["kv-v1", "kv-v2"]] = None
 
 
-def read_secret(object_id: str, document: Mapping[str, Any]) -> VaultSpec:
-    """`object_id` is `{manager}/{id}`. Raises SchemaError."""
-    manager = object_id.partition("/")[0]
-    if manager in NOT_YET:
-        raise SchemaError((Problem("$", f"secret manager {manager} is not supported yet, expected {VAULT}"),))
-    if manager != VAULT:
-        raise SchemaError((Problem("$", f"unknown secret manager {manager}, expected {VAULT}"),))
+# By the first part of the id.
+MANAGERS: Mapping[str, type[VaultSpec]] = {"vault": VaultSpec}
+
+
+def read_secret(secret_id: str, document: Mapping[str, Any]) -> VaultSpec:
+    """`secret_id` is `{manager}/{id}`. Raises SchemaError."""
+    manager = secret_id.partition("/")[0]
+    model = MANAGERS.get(manager)
+    if model is None:
+        known = f"expected {' or '.join(MANAGERS)}, got {manager}"
+        text = f"{manager} is not supported yet" if manager in LATER else f"unknown secret manager: {known}"
+        raise SchemaError((Problem("$", text),))
     try:
-        return VaultSpec.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
-        raise from_validation(error, lambda location: tuple(VaultSpec.model_fields) if not location else ()) from error
+        raise from_validation(error, lambda location: tuple(model.model_fields) if not location else ()) from error
