@@ -10,9 +10,14 @@ accepted that a worker cannot serve. Patterns are brought to the form in which t
     /foo*         every path that begins with /foo; `*` alone takes every path, and `OPTIONS *`
     /u/:id/p      `:id` is one segment, not empty; it begins right after a slash, elsewhere a colon is a plain byte
     /u/:id/*      both: parameters, then anything after the last slash
+    /a/*/c        a `*` that begins a segment stands for anything before what follows, slashes too
+    /a/*rest      the same as `/a/*`; the name is for variables
 
-The *stem* of a pattern is its text before the first parameter or `*`. What follows the stem is its *shape* (where
-parameters stand, how many segments, how many bytes before `*`) and its *key* (the literal bytes between them).
+APISIX ignores what follows a `*` within a segment (`/a*b` is `/a*` there) and reads `*.jpg` as a name: both are refused, as
+nobody who writes them means that.
+
+The *stem* of a pattern is its text before the first parameter or `*`. What follows the stem is its *shape* (path_shape.py) and
+its *key* (the literal bytes of it).
 """
 
 from __future__ import annotations
@@ -20,7 +25,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
+from shared.path_shape import AnyShape, Shape, StarShape
+from shared.regex import Regex, compile_regex
 from shared.request_path import PathError, escape, normalise
 
 # What most patterns look like: nothing to encode, decode, merge or refuse.
@@ -28,37 +36,11 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()+,=:@*]+)+/?")
 # And those of them without parameter or `*`: there may be 100,000 to read when a worker starts.
 _EXACT = re.compile(r"(?:/[A-Za-z0-9\-_~!$&'()+,=@][A-Za-z0-9\-._~!$&'()+,=:@]*)+/?")
 _SLASHES = re.compile(rb"//+")
+_WILD = re.compile(rb"(?<=/):[^/]+|\*[^/]*")
+_STAR_NAME = re.compile(rb"[A-Za-z0-9_-]*")
 _DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
 # The longest excerpt of a refused pattern in a message.
 _SHOWN = 80
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Where literals and parameters stand behind a stem. `tail`: how many bytes stand before `*`, None without one."""
-
-    literals: tuple[int, ...]
-    params: tuple[int, ...]
-    tail: int | None
-
-    def key_of(self, rest: bytes) -> bytes | None:
-        """The literal bytes of a path behind the stem, or None when the path has not this shape."""
-        segments = len(self.literals) + len(self.params)
-        if self.tail is None:
-            parts = rest.split(b"/")
-            if len(parts) != segments:
-                return None
-        else:
-            if not segments:
-                return rest[: self.tail]
-            parts = rest.split(b"/", segments)
-            if len(parts) != segments + 1:
-                return None
-        for index in self.params:
-            if not parts[index]:
-                return None
-        key = b"/".join([parts[index] for index in self.literals])
-        return key if self.tail is None else key + b"/" + parts[segments][: self.tail]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +49,24 @@ class PathPattern:
 
     text: bytes
     stem: bytes
-    shape: Shape | None
+    shape: AnyShape | None
     key: bytes
     literal_bytes: int
 
     def captures(self, path: bytes) -> dict[bytes, bytes]:
-        """What its parameters stand for in a path that it matches; under `ext` what its `*` does."""
+        """What its parameters and stars stand for in a path that it matches; the last `*` without a name is `ext`."""
         if self.shape is None:
             return {}
         wanted = self.text.split(b"/")
+        if isinstance(self.shape, StarShape):
+            regex, names = _captures_of_stars(self.text)
+            match = regex.fullmatch(path[len(self.stem) :])
+            return {} if match is None else {name: part or b"" for name, part in zip(names, match.groups(), strict=True)}
         parts = path.split(b"/", len(wanted) - 1)
         found = {name[1:]: part for name, part in zip(wanted, parts, strict=True) if name.startswith(b":")}
         if self.shape.tail is not None:
-            found[b"ext"] = parts[-1][len(wanted[-1]) - 1 :]
+            before, _, name = wanted[-1].partition(b"*")
+            found[name or b"ext"] = parts[-1][len(before) :]
         return found
 
 
@@ -103,23 +90,33 @@ def _parse(uri: str) -> PathPattern:
     text = _normalise(uri)
     if not text.startswith(b"/") and text != b"*":
         raise ValueError("does not begin with a slash")
-    stars = text.count(b"*")
-    if stars > 1 or (stars and not text.endswith(b"*")):
-        raise ValueError("has a `*` before its end, which is not supported yet")
     segments = text.split(b"/")
-    _check_names([segment[1:] for segment in segments if segment.startswith(b":")])
+    _check_stars(segments)
+    _check_names([segment[1:] for segment in segments if segment.startswith(b":") or (segment[:1] == b"*" and segment != b"*")])
+    if any(b"*" in segment for segment in segments[:-1]):
+        return _with_stars(text)
     first = next((index for index, segment in enumerate(segments) if segment.startswith(b":")), None)
     if first is not None:
         return _with_parameters(text, segments, first)
-    if stars:
-        return PathPattern(text, text[:-1], Shape((), (), 0), b"", len(text) - 1)
-    return PathPattern(text, text, None, b"", len(text))
+    stem, star, _ = text.partition(b"*")
+    return PathPattern(text, stem, Shape((), (), 0) if star else None, b"", len(stem))
+
+
+def _check_stars(segments: list[bytes]) -> None:
+    for index, segment in enumerate(segments):
+        before, star, name = segment.partition(b"*")
+        if not star or before.startswith(b":"):
+            continue
+        if before and (name or index < len(segments) - 1):
+            raise ValueError("has a `*` within a segment: it may end the path or begin a segment")
+        if not _STAR_NAME.fullmatch(name):
+            raise ValueError("has a `*` with more than a name behind it in its segment, which would stand for anything")
 
 
 def _check_names(names: list[bytes]) -> None:
     if b"" in names or b"*" in names:
         raise ValueError("has a segment that begins with a colon, which needs a parameter's name behind it")
-    if any(name.endswith(b"*") for name in names):
+    if any(b"*" in name for name in names):
         raise ValueError("has a `*` right behind a parameter: write it behind a slash")
     if len(set(names)) < len(names):
         raise ValueError("has two segments with the same parameter name")
@@ -128,7 +125,7 @@ def _check_names(names: list[bytes]) -> None:
 def _with_parameters(text: bytes, segments: list[bytes], first: int) -> PathPattern:
     stem = b"/".join(segments[:first]) + b"/"
     behind = segments[first:]
-    tail = behind.pop()[:-1] if behind[-1].endswith(b"*") else None
+    tail = behind.pop().partition(b"*")[0] if b"*" in behind[-1] else None
     params = tuple(index for index, segment in enumerate(behind) if segment.startswith(b":"))
     literals = tuple(index for index in range(len(behind)) if index not in params)
     key = b"/".join([behind[index] for index in literals])
@@ -138,6 +135,26 @@ def _with_parameters(text: bytes, segments: list[bytes], first: int) -> PathPatt
         literal_bytes += 1 + len(tail)
     shape = Shape(literals, params, None if tail is None else len(tail))
     return PathPattern(text, stem, shape, key, literal_bytes)
+
+
+def _with_stars(text: bytes) -> PathPattern:
+    literals, wild = _WILD.split(text), _WILD.findall(text)
+    end = literals[-1]
+    between = "" if len(wild) == 1 else _regex(wild, [*literals[1:-1], b""])
+    return PathPattern(text, literals[0], StarShape(len(end), between), end, sum(map(len, literals)))
+
+
+def _regex(wild: list[bytes], literals: list[bytes]) -> str:
+    """Of so many parameters and stars, each with the text behind it."""
+    pairs = zip(wild, literals, strict=True)
+    return "".join(("([^/]+)" if part.startswith(b":") else "((?s:.*))") + re.escape(text.decode()) for part, text in pairs)
+
+
+@lru_cache(maxsize=1024)
+def _captures_of_stars(text: bytes) -> tuple[Regex, list[bytes]]:
+    """What finds them behind the stem, and their names."""
+    literals, wild = _WILD.split(text), _WILD.findall(text)
+    return compile_regex(_regex(wild, literals[1:])), [part[1:] or b"ext" for part in wild]
 
 
 def _normalise(uri: str) -> bytes:

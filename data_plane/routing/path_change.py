@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 from data_plane.routing.dict_change import DictChange
 from data_plane.routing.path_table import FEW, Bucket, Candidate, Groups, PathTable, sole_target
 from data_plane.routing.steps import Steps
-from shared.path_pattern import PathPattern, Shape
+from shared.path_pattern import PathPattern
+from shared.path_shape import AnyShape
 
 T = TypeVar("T")
 
@@ -45,10 +46,10 @@ class PathChange(Generic[T]):
         self._counts = dict(table.counts)
         # Stems whose groups are a copy already, and what changes behind those that have many.
         self._copied: set[bytes] = set()
-        self._large: dict[tuple[bytes, Shape], DictChange[bytes, Bucket[T]]] = {}
+        self._large: dict[tuple[bytes, AnyShape], DictChange[bytes, Bucket[T]]] = {}
 
     def prepare(self, removed: Iterable[Removal], added: Iterable[Addition[T]]) -> Steps[None]:
-        edits: dict[tuple[bytes, Shape | None, bytes], Edit[T]] = defaultdict(Edit)
+        edits: dict[tuple[bytes, AnyShape | None, bytes], Edit[T]] = defaultdict(Edit)
         for pattern, route_id in removed:
             edits[pattern.stem, pattern.shape, pattern.key].leaving.add(route_id)
             yield
@@ -89,7 +90,7 @@ class PathChange(Generic[T]):
         self._dropped.append(before)
         change.set(key, edit.applied_to(before))
 
-    def _edit_stem(self, stem: bytes, shape: Shape, key: bytes, edit: Edit[T]) -> None:
+    def _edit_stem(self, stem: bytes, shape: AnyShape, key: bytes, edit: Edit[T]) -> None:
         groups: Groups[T] = self._stems.get(stem) or {}
         if stem not in self._copied:
             if sum(len(buckets) for buckets in groups.values()) > FEW:

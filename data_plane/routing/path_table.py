@@ -20,7 +20,8 @@ from typing import Generic, TypeVar
 
 from data_plane.routing.requirement import Requirement
 from shared.expression.request import RequestVariables
-from shared.path_pattern import PathPattern, Shape
+from shared.path_pattern import PathPattern
+from shared.path_shape import AnyShape, Shape
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class RequiringCandidate(Candidate[T]):
 Bucket = tuple[Candidate[T], ...]
 
 
-Groups = dict[Shape, dict[bytes, Bucket[T]]]
+Groups = dict[AnyShape, dict[bytes, Bucket[T]]]
 
 
 class PathTable(Generic[T]):

@@ -46,6 +46,13 @@ def test_exact_paths(uri: str, text: bytes) -> None:
         ("/u/:id/*", b"/u/", b"/", 4),
         ("/u/:id/p*", b"/u/", b"/p", 5),
         ("/u/:id/x/p*", b"/u/", b"x/p", 7),
+        ("/a/*rest", b"/a/", b"", 3),
+        ("/u/:id/*rest", b"/u/", b"/", 4),
+        ("/a/*/c", b"/a/", b"/c", 5),
+        ("/a/*name/c/*", b"/a/", b"", 6),
+        ("/*/b*", b"/", b"", 3),
+        ("/*/:id/c", b"/", b"/c", 4),
+        ("/:id/*/c.d", b"/", b"/c.d", 6),
     ],
 )
 def test_patterns(uri: str, stem: bytes, key: bytes, literal_bytes: int) -> None:
@@ -62,8 +69,12 @@ def test_patterns(uri: str, stem: bytes, key: bytes, literal_bytes: int) -> None
         ("/a/../b", "dot segment"),
         ("/%2e%2E/b", "dot segment"),
         ("/./", "dot segment"),
-        ("/a*b", "before its end"),
-        ("/*/b*", "before its end"),
+        ("/a*b", "within a segment"),
+        ("/a*/b", "within a segment"),
+        ("/static/*.jpg", "more than a name"),
+        ("/**", "more than a name"),
+        ("/*a/*a", "same parameter name"),
+        ("/*a/:a", "same parameter name"),
         ("/u/:id*", "right behind a parameter"),
         ("/u/:id/:x*", "right behind a parameter"),
         ("/u/:", "needs a parameter's name"),
@@ -83,6 +94,23 @@ def test_refused_paths(uri: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         parse_path(uri)
     assert repr(uri) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "path", "captured"),
+    [
+        ("/u/:id/*", "/u/7/a/b", {"id": "7", "ext": "a/b"}),
+        ("/a/p*", "/a/pq/r", {"ext": "q/r"}),
+        ("/a/*rest", "/a/b/c", {"rest": "b/c"}),
+        ("/:x/*rest", "/a/", {"x": "a", "rest": ""}),
+        ("/a/*/c", "/a/b/x/c", {"ext": "b/x"}),
+        ("/a/*one/c/*", "/a/1/c/2/c/3", {"one": "1/c/2", "ext": "3"}),
+        ("/*/:id/c*", "/a/b/7/c/d", {"ext": "/d", "id": "7"}),
+    ],
+)
+def test_what_a_path_has_in_the_place_of_parameters_and_stars(uri: str, path: str, captured: dict[str, str]) -> None:
+    expected = {name.encode(): text.encode() for name, text in captured.items()}
+    assert parse_path(uri).captures(path.encode()) == expected
 
 
 @given(st.text(max_size=40))

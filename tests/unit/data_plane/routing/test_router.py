@@ -80,6 +80,16 @@ def find(table: Router[str], path: str, host: str = "any.test", method: str = "G
         ([entry("1", "/u/:id/ab*")], "/u/7/abc/d", "1"),
         ([entry("1", "/u/:id/ab*")], "/u/7/a", None),
         ([entry("1", "*")], "*", "1"),
+        # A `*` that begins a segment takes slashes too, and other text may follow.
+        ([entry("1", "/a/*/c")], "/a/b/c", "1"),
+        ([entry("1", "/a/*/c")], "/a/b/x/c", "1"),
+        ([entry("1", "/a/*/c")], "/a/c", None),
+        ([entry("1", "/a/*/c")], "/a/b/c/", None),
+        ([entry("1", "/a/*/c.d")], "/a/b/cxd", None),
+        ([entry("1", "/a/*/c/*")], "/a/1/2/c/3", "1"),
+        ([entry("1", "/a/*/:id/c")], "/a/1/2/c", "1"),
+        ([entry("1", "/a/*/:id/c")], "/a/1/c", None),
+        ([entry("1", "/a/*rest")], "/a/b/c", "1"),
         # An exact path beats any prefix whatever the priority.
         ([entry("1", "/foo"), entry("2", "/*", priority=9)], "/foo", "1"),
         # The longest prefix, walking up.
@@ -95,6 +105,11 @@ def find(table: Router[str], path: str, host: str = "any.test", method: str = "G
         ([entry("1", "/a/:x/:long_name"), entry("2", "/a/:x/c")], "/a/b/d", "1"),
         ([entry("1", "/a/b/*"), entry("2", "/a/:x/c")], "/a/b/c", "1"),
         ([entry("1", "/a/:x/*"), entry("2", "/a/:x/c*")], "/a/b/cd", "2"),
+        # Stars before other text stand among those of their stem.
+        ([entry("1", "/a/*"), entry("2", "/a/*/c")], "/a/b/c", "2"),
+        ([entry("1", "/a/*", priority=1), entry("2", "/a/*/c")], "/a/b/c", "1"),
+        ([entry("1", "/a/*/c"), entry("2", "/a/b/*")], "/a/b/c", "2"),
+        ([entry("1", "/a/*/c"), entry("2", "/a/*/b/c")], "/a/x/b/c", "2"),
         # One path: priority, then key order.
         ([entry("2", "/foo"), entry("1", "/foo")], "/foo", "1"),
         ([entry("1", "/foo"), entry("2", "/foo", priority=1)], "/foo", "2"),
@@ -166,12 +181,12 @@ def test_a_change_is_seen_when_it_is_done_and_not_before() -> None:
 
 # The oracle tries every pattern of every route as a regular expression and sorts the fitting ones.
 
-_SEGMENT = st.sampled_from(["a", "b", "ab", ":x", ":yy", ""])
+_SEGMENT = st.sampled_from(["a", "b", "ab", ":x", ":yy", "*", "*s", ""])
 _URIS = st.builds(
     lambda segments, star: "/" + "/".join(segments) + star,
     st.lists(_SEGMENT, max_size=4),
     st.sampled_from(["", "", "*"]),
-).filter(lambda uri: not re.search(r":\w+\*|:(\w+)/.*:\1(/|$)", uri))
+).filter(lambda uri: not re.search(r":\w+\*|:(\w+)/.*:\1(/|$)|\*\w*\*|\*s/.*\*s", uri))
 _HOSTS = st.sampled_from(["a.c", "b.a.c", "*.c", "*.a.c", "*a.c", "*", "c"])
 _ENTRIES = st.builds(
     entry,
@@ -200,14 +215,14 @@ def oracle(entries: Sequence[RouteEntry[str]], method: str, host: str, path: str
         for pattern in conditions.paths:
             text = pattern.text.decode()
             regex = "".join(
-                "[^/]+" if re.fullmatch(":.+", part) else ".*" if part == "*" else re.escape(part)
-                for part in re.split(r"(?<=/)(:[^/]+)|(\*)", text)
+                "[^/]+" if re.fullmatch(":.+", part) else ".*" if part.startswith("*") else re.escape(part)
+                for part in re.split(r"(?<=/)(:[^/]+)|(\*\w*)", text)
                 if part
             )
             if not re.fullmatch(regex, path):
                 continue
-            literal = sum(len(part) for part in re.split(r"(?<=/):[^/]+|\*", text))
-            stem = len(re.split(r"(?<=/):[^/]+|\*", text)[0])
+            literal = sum(len(part) for part in re.split(r"(?<=/):[^/]+|\*\w*", text))
+            stem = len(re.split(r"(?<=/):[^/]+|\*\w*", text)[0])
             by_path = (0, 0) if regex == re.escape(text) else (1, -stem)
             rest = (-conditions.priority, -literal, -len(text))
             for name in conditions.hosts or (None,):
@@ -274,11 +289,11 @@ def lines_of(action: Callable[[], object]) -> int:
 
 
 def many(number: int) -> list[RouteEntry[str]]:
-    """Half of them with a host, all with an exact path, a prefix and a parameter behind one stem."""
+    """Half of them with a host, all with an exact path, a prefix, and a parameter and a star behind one stem."""
     return [
         entry(
             str(index),
-            [f"/svc{index:06}/*", f"/svc{index:06}", f"/u/:id/p{index:06}"],
+            [f"/svc{index:06}/*", f"/svc{index:06}", f"/u/:id/p{index:06}", f"/s/*/q{index:06}"],
             hosts=[f"h{index % (number // 4)}.test"] if index % 2 else [],
         )
         for index in range(number)
@@ -292,7 +307,14 @@ def large() -> tuple[list[RouteEntry[str]], Router[str]]:
 
 
 @pytest.mark.parametrize(
-    ("path", "host"), [("/svc000004", "a.b"), ("/svc000004/x", "a.b"), ("/svc000003/x", "h1.test"), ("/u/7/p000004", "a.b")]
+    ("path", "host"),
+    [
+        ("/svc000004", "a.b"),
+        ("/svc000004/x", "a.b"),
+        ("/svc000003/x", "h1.test"),
+        ("/u/7/p000004", "a.b"),
+        ("/s/7/q000004", "a.b"),
+    ],
 )
 def test_a_match_takes_no_longer_among_many_routes(
     large: tuple[list[RouteEntry[str]], Router[str]], path: str, host: str
