@@ -30,6 +30,7 @@ from control_plane.admin.versions import Versions
 from control_plane.auth import require_key
 from control_plane.sandbox.sandbox import Sandbox
 from control_plane.sources.sources import Sources
+from control_plane.status import Status
 from shared.schema.resources import RESOURCES
 from shared.store.contract import ConfigStore
 
@@ -75,6 +76,7 @@ def create_app(
     )
     errors.install(app)
     app.add_api_route(PREFIX, _alive, methods=["HEAD"], include_in_schema=False)
+    Status(store).register(app)
     open_router = APIRouter(prefix=PREFIX)
     docs_page.register(open_router)
     app.include_router(open_router)
