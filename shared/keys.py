@@ -6,6 +6,7 @@ Waspgate needs lives under `/waspgate/`, so that a list or a watch of the config
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 Kind = Literal[
@@ -18,6 +19,7 @@ Kind = Literal[
     "wasm_plugins",
     "ssls",
     "plugin_metadata",
+    "secrets",
 ]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -27,29 +29,51 @@ UPLOAD_PREFIX: Final = "/waspgate/module_uploads/"
 CHUNK_PREFIX: Final = "/waspgate/module_chunks/"
 VERSIONS_PREFIX: Final = "/waspgate/module_versions/"
 GUARD_PREFIX: Final = "/waspgate/guards/"
+# Who serves this configuration. Not under `/apisix/`, where every worker would have to hear what every other one says.
+DATA_PLANE_PREFIX: Final = "/waspgate/data_planes/"
+# Written by who waits until a change is live: workers that come to the first one say at once how far they are, and whoever
+# follows the registry knows by the second one that it has heard of all that were there.
+AWAITED_KEY: Final = "/apisix/data_plane/awaited"
+AWAITED_MARK: Final = "/waspgate/data_planes/awaited"
 STORE_IDENTITY: Final = "/waspgate/store_id"
 
 _BY_NAME: Final[dict[str, Kind]] = {kind: kind for kind in KINDS}
+# Kinds whose ids have two parts, `owner/own`: the folder of the owner, and the folder within it, if there is one.
+IN_TWO_PARTS: Final[Mapping[Kind, tuple[str, str | None]]] = {"secrets": ("secrets", None)}
+_BY_FOLDERS: Final = {folders: kind for kind, folders in IN_TWO_PARTS.items()}
 
 
 class ResourceKey(NamedTuple):
-    """The place of one resource: `/apisix/{kind}/{id}`. A tuple, as 100,000 of them are hashed at once."""
+    """The place of one resource: `/apisix/{kind}/{id}`. A tuple, as 100,000 of them are hashed at once.
+
+    The id of a kind in two parts has one slash: `vault/1` is `/apisix/secrets/vault/1`.
+    """
 
     kind: Kind
     id: str
 
 
 def kind_prefix(kind: Kind) -> str:
-    """The prefix under which all resources of a kind are listed."""
-    return f"{CONFIG_PREFIX}{_BY_NAME[kind]}/"
+    """The prefix under which all resources of a kind are listed; what lies inside another kind is listed with that."""
+    return f"{CONFIG_PREFIX}{IN_TWO_PARTS[kind][0] if kind in IN_TWO_PARTS else _BY_NAME[kind]}/"
 
 
 def resource_key(kind: Kind, resource_id: str) -> str:
     if kind not in _BY_NAME:
         raise ValueError(f"unknown kind of resource {kind!r}, expected one of {', '.join(KINDS)}")
+    if kind in IN_TWO_PARTS:
+        return kind_prefix(kind) + _inner_path(kind, resource_id)
     if not resource_id or "/" in resource_id:
         raise ValueError(f"a resource id must be non-empty and without '/', got {resource_id!r}")
     return kind_prefix(kind) + resource_id
+
+
+def _inner_path(kind: Kind, resource_id: str) -> str:
+    owner, _, own = resource_id.partition("/")
+    if not owner or not own or "/" in own:
+        raise ValueError(f"the id of one of the {kind} must be two non-empty parts with one '/', got {resource_id!r}")
+    inner = IN_TWO_PARTS[kind][1]
+    return resource_id if inner is None else f"{owner}/{inner}/{own}"
 
 
 def parse_resource_key(key: str) -> ResourceKey | None:
@@ -57,10 +81,21 @@ def parse_resource_key(key: str) -> ResourceKey | None:
     if not key.startswith(CONFIG_PREFIX):
         return None
     name, _, resource_id = key[len(CONFIG_PREFIX) :].partition("/")
+    if "/" in resource_id:
+        return _parse_two_parts(name, resource_id.split("/"))
     kind = _BY_NAME.get(name)
-    if kind is None or not resource_id or "/" in resource_id:
+    if kind is None or not resource_id or kind in IN_TWO_PARTS:
         return None
     return ResourceKey(kind, resource_id)
+
+
+def _parse_two_parts(name: str, parts: list[str]) -> ResourceKey | None:
+    """`owner/own` or `owner/folder/own`."""
+    inner = parts[1] if len(parts) == 3 else None
+    kind = _BY_FOLDERS.get((name, inner))
+    if kind is None or len(parts) > 3 or not parts[0] or not parts[-1]:
+        return None
+    return ResourceKey(kind, f"{parts[0]}/{parts[-1]}")
 
 
 def generated_id(revision: int) -> str:
@@ -90,3 +125,8 @@ def versions_key(plugin: str) -> str:
 def guard_key(kind: Kind, resource_id: str = "") -> str:
     """Rewritten by every write that adds a reference to a resource, so that its deletion notices a race with one."""
     return f"{GUARD_PREFIX}{kind}/{resource_id}"
+
+
+def worker_key(data_plane: str, worker: int, pid: int) -> str:
+    """The entry of one worker process of a data plane."""
+    return f"{DATA_PLANE_PREFIX}{data_plane}/{worker}.{pid}"

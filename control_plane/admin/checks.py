@@ -89,7 +89,7 @@ class Checks:
         listing = await self.store.list(kind_prefix(kind))
         for entry in listing.entries:
             key = parse_resource_key(entry.key)
-            if key is not None and text in entry.value:
+            if key is not None and key.kind == kind and text in entry.value:
                 yield key.id, _document(entry.value)
 
 

@@ -99,7 +99,7 @@ class DryRuns:
         for resource in user_kinds(PLUGINS):
             for entry in (await self.store.list(kind_prefix(resource.kind))).entries:
                 key = parse_resource_key(entry.key)
-                if key is None or text not in entry.value:
+                if key is None or key.kind != resource.kind or text not in entry.value:
                     continue
                 try:
                     spec = parse_stored(resource.kind, entry.value)

@@ -14,8 +14,9 @@ from starlette.responses import Response
 from control_plane.admin.body import read_module
 from control_plane.admin.modules import Modules
 from control_plane.admin.openapi import FAILURES, response
+from control_plane.admin.paths import checked_id
 from control_plane.admin.resources import Options, Resources
-from control_plane.admin.router import Asked, checked_id
+from control_plane.admin.router import Asked
 from control_plane.errors import KeyNotFound, answer
 from shared.schema.resources import RESOURCES
 from shared.store.blobs import MAX_MODULE_BYTES

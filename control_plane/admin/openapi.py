@@ -5,6 +5,7 @@ The law: a body is described by the model that validates it, so that the page an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from fastapi import FastAPI
@@ -68,6 +69,7 @@ EXAMPLES: dict[Kind, dict[str, Any]] = {
     "wasm_plugins": {"priority": 100, "failure_policy": "fail_open"},
     "plugin_metadata": {"https_port": 8443},
     "ssls": example_ssl("example.com"),
+    "secrets": {"uri": "https://vault.example.com:8200", "prefix": "kv/gateway", "token": "hvs.a-token"},
 }
 
 Responses = dict[int | str, dict[str, Any]]
@@ -98,20 +100,25 @@ _RESPONSES: dict[str, Responses] = {
 }
 
 
-def operation(resource: Resource, verb: Verb, handler: str) -> dict[str, Any]:
-    """What `add_api_route` is told about a handler of `ResourceRoutes`."""
+def operation(resource: Resource, verb: Verb, handler: str, path_names: Sequence[str]) -> dict[str, Any]:
+    """What `add_api_route` is told about a handler of `ResourceRoutes`; `path_names` are those that no signature has."""
     singular = resource.singular.replace("_", " ")
     words = {"plural": resource.kind.replace("_", " "), "singular": singular, "a": "an" if singular[0] in "aeiou" else "a"}
     responses = {**_RESPONSES[handler], **FAILURES}
     # FastAPI describes 200 by itself when nobody else does.
     success = min(int(status) for status in responses)
+    extra = _request_body(resource, handler) if verb in ("PUT", "POST", "PATCH") else {}
     return {
         "summary": _SUMMARIES[handler].format(**words),
         "operation_id": f"{handler}_{resource.singular}",
         "status_code": success,
         "responses": responses,
-        "openapi_extra": _request_body(resource, handler) if verb in ("PUT", "POST", "PATCH") else None,
+        "openapi_extra": {**extra, "parameters": [_in_path(name) for name in path_names]},
     }
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _request_body(resource: Resource, handler: str) -> dict[str, Any]:

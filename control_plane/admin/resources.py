@@ -26,6 +26,7 @@ from shared.plugin.registry import REFUSED, registry
 from shared.schema.document import DocumentError, decode, encode
 from shared.schema.plugin_metadata import read_metadata
 from shared.schema.resources import BOOKKEEPING, TIMESTAMPS, Resource, validate
+from shared.schema.secret import read_secret
 from shared.schema.wasm_plugin import WasmPluginSpec
 from shared.store.contract import ConfigStore, Delete, Entry, Expect, Put
 
@@ -84,9 +85,12 @@ class Resources:
     clock: Callable[[], float]
     locks: Locks = field(default_factory=Locks)
 
-    async def list(self, resource: Resource) -> list[Item]:
+    async def list(self, resource: Resource, owner: str | None = None) -> list[Item]:
+        """All of a kind; of one whose ids have two parts, those of the owner."""
         listing = await self.store.list(kind_prefix(resource.kind))
-        return [_item(entry) for entry in listing.entries if parse_resource_key(entry.key) is not None]
+        found = ((entry, parse_resource_key(entry.key)) for entry in listing.entries)
+        ours = ((entry, key) for entry, key in found if key is not None and key.kind == resource.kind)
+        return [_item(entry) for entry, key in ours if owner is None or key.id.startswith(f"{owner}/")]
 
     async def get(self, resource: Resource, object_id: str) -> Item:
         """Raises KeyNotFound."""
@@ -265,6 +269,8 @@ def _check_name(resource: Resource, object_id: str, document: dict[str, Any]) ->
     """What may be written under a plugin's name. Raises BadRequest, SchemaError."""
     if resource.kind == "plugin_metadata":
         read_metadata(object_id, document)
+    elif resource.kind == "secrets":
+        read_secret(object_id, document)
     elif resource.kind == "wasm_plugins" and (object_id in REFUSED or registry().get(object_id) is not None):
         raise BadRequest(f"the name {object_id} is that of a native plugin: a Wasm plugin needs another one")
 

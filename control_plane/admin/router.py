@@ -18,25 +18,26 @@ from control_plane.admin import listing
 from control_plane.admin.body import read_json
 from control_plane.admin.openapi import operation
 from control_plane.admin.patch import SubPathError, merge, set_at, split
+from control_plane.admin.paths import OWNERS, ObjectId, OwnerId, Paths, checked_id, missing_id, named
 from control_plane.admin.resources import Change, Options, Resources, Written
 from control_plane.errors import AdminError, BadRequest, answer
 from shared.keys import resource_key
-from shared.schema.common import ID_PATTERN
 from shared.schema.document import DocumentError, check_depth
 from shared.schema.errors import excerpt
 from shared.schema.resources import RESOURCES, Resource, Verb, json_schema
 
 # A lease longer than this (ten years) is a mistake.
 MAX_TTL = 315_360_000
-ID_LENGTH = 64
 
 TTL: str | None = Query(None, description="seconds after which the object is deleted")
+FORCE: str | None = Query(None, description="`true`: even when it is in use")
 DRY_RUN: str | None = Query(None, description="`false`: plugins are not asked whether they take their configurations")
+
+# Parts of paths that `ObjectId` reads.
+OF_PATHS = (*OWNERS.values(), "id")
 
 NO_CONFIGURATION = "missing configurations"
 NO_CHANGE = "missing new configuration"
-
-_ID = re.compile(ID_PATTERN)
 
 
 def write_options(ttl: str | None = TTL, dry_run: str | None = DRY_RUN) -> Options:
@@ -65,23 +66,25 @@ class ResourceRoutes:
         self._resources = resources
 
     def register(self, router: APIRouter) -> None:
-        base = f"/{self._resource.kind}"
-        self._add(router, base, "GET", self.list_all)
-        self._add(router, base, "PUT", self.put_by_body)
-        self._add(router, base, "POST", self.post)
-        self._add(router, f"{base}/{{id}}", "GET", self.get)
-        self._add(router, f"{base}/{{id}}", "PUT", self.put)
-        self._add(router, f"{base}/{{id}}", "PATCH", self.patch)
-        self._add(router, f"{base}/{{id}}", "DELETE", self.delete)
-        self._add(router, f"{base}/{{id}}/{{sub_path:path}}", "PATCH", self.patch_at)
+        paths = Paths.of(self._resource.kind)
+        self._add(router, paths.all, "GET", self.list_all)
+        self._add(router, paths.all, "PUT", self.put_by_body)
+        self._add(router, paths.all, "POST", self.post)
+        self._add(router, paths.one, "GET", self.get)
+        self._add(router, paths.one, "PUT", self.put)
+        self._add(router, paths.one, "PATCH", self.patch)
+        self._add(router, paths.one, "DELETE", self.delete)
+        self._add(router, f"{paths.one}/{{sub_path:path}}", "PATCH", self.patch_at)
 
     def _add(self, router: APIRouter, path: str, verb: Verb, handler: Callable[..., Awaitable[Response]]) -> None:
         if verb in self._resource.verbs:
-            described = operation(self._resource, verb, handler.__name__)
+            known = [name for name in OF_PATHS if f"{{{name}}}" in path]
+            described = operation(self._resource, verb, handler.__name__, known)
             router.add_api_route(path, handler, methods=[verb], tags=[self._resource.kind], **described)
 
     async def list_all(
         self,
+        owner: OwnerId,
         page: str | None = Query(None, description="counted from 1; needs page_size"),
         page_size: str | None = Query(None, description="10 to 500; needs page"),
         name: str | None = Query(None, description="a regular expression found in the name"),
@@ -90,14 +93,14 @@ class ResourceRoutes:
         filter: str | None = Query(None, description="service_id=ID&upstream_id=ID, URL-encoded; routes, stream routes"),
     ) -> Response:
         query = listing.Query(page, page_size, name, label, uri, filter)
-        items = await self._resources.list(self._resource)
+        items = await self._resources.list(self._resource, owner)
         return answer(200, listing.select(self._resource.kind, [self._shown(item) for item in items], query))
 
-    async def get(self, id: str) -> Response:
+    async def get(self, id: ObjectId) -> Response:
         item = await self._resources.get(self._resource, self._checked(id))
         return answer(200, self._shown(item).envelope())
 
-    async def put(self, id: str, request: Request, options: Write) -> Response:
+    async def put(self, id: ObjectId, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
         return self._written(await self._resources.put(self._resource, self._checked(id), document, options))
 
@@ -105,20 +108,20 @@ class ResourceRoutes:
         document = await read_json(request, NO_CONFIGURATION)
         given = document.get("id") if isinstance(document, dict) else None
         if not isinstance(given, str | int) or isinstance(given, bool):
-            raise _missing_id(self._resource)
+            raise missing_id(self._resource)
         return self._written(await self._resources.put(self._resource, self._checked(str(given)), document, options))
 
     async def post(self, request: Request, options: Write) -> Response:
         document = await read_json(request, NO_CONFIGURATION)
         return self._written(await self._resources.post(self._resource, document, options))
 
-    async def patch(self, id: str, request: Request, options: Write) -> Response:
+    async def patch(self, id: ObjectId, request: Request, options: Write) -> Response:
         change = await read_json(request, NO_CHANGE)
         if not isinstance(change, dict):
             raise BadRequest(f"wrong type: expected object, got {excerpt(change)}")
         return await self._patched(id, lambda previous: merge(previous, change), options)
 
-    async def patch_at(self, id: str, sub_path: str, request: Request, options: Write) -> Response:
+    async def patch_at(self, id: ObjectId, sub_path: str, request: Request, options: Write) -> Response:
         value = await read_json(request, NO_CHANGE)
 
         def change(previous: dict[str, Any] | None) -> object:
@@ -133,13 +136,15 @@ class ResourceRoutes:
 
         return await self._patched(id, change, options)
 
-    async def delete(self, id: str, force: str | None = Query(None, description="`true`: even when it is in use")) -> Response:
+    async def delete(
+        self, id: ObjectId, force: str | None = Query(None, description="`true`: even when it is in use")
+    ) -> Response:
         object_id = self._checked(id)
         revision = await self._resources.delete(self._resource, object_id, force=force == "true")
         key = resource_key(self._resource.kind, object_id)
         return answer(200, {"deleted": "1", "key": key}, revision)
 
-    async def _patched(self, id: str, change: Change, options: Options) -> Response:
+    async def _patched(self, id: ObjectId, change: Change, options: Options) -> Response:
         return self._written(await self._resources.patch(self._resource, self._checked(id), change, options))
 
     def _written(self, written: Written) -> Response:
@@ -174,22 +179,6 @@ def _without(document: dict[str, Any], path: list[str]) -> dict[str, Any]:
     return {**document, name: _without(inner, rest)} if rest and isinstance(inner, dict) else others
 
 
-def checked_id(resource: Resource, object_id: str) -> str:
-    """The id when an object may have it; raises BadRequest."""
-    if not object_id:
-        raise _missing_id(resource)
-    if len(object_id) > ID_LENGTH or not _ID.fullmatch(object_id):
-        expected = f'1 to {ID_LENGTH} characters that match "{ID_PATTERN}"'
-        raise BadRequest(
-            f'invalid configuration: property "id" validation failed: expected {expected}, got {excerpt(object_id)}'
-        )
-    return object_id
-
-
-def _missing_id(resource: Resource) -> BadRequest:
-    return BadRequest(f"missing {resource.singular} id")
-
-
 def _ttl(text: str | None) -> int | None:
     if text is None:
         return None
@@ -202,10 +191,10 @@ def _ttl(text: str | None) -> int | None:
 
 async def schema(kind: str) -> Response:
     """The JSON Schema of a kind, by its singular or plural name."""
-    for resource in RESOURCES.values():
-        if kind in (resource.singular, resource.kind):
-            return answer(200, json_schema(resource.kind))
-    raise BadRequest(f"not found schema: {kind}")
+    resource = named(kind)
+    if resource is None:
+        raise BadRequest(f"not found schema: {kind}")
+    return answer(200, json_schema(resource.kind))
 
 
 async def unmatched(request: Request, path: str) -> Response:
@@ -217,5 +206,5 @@ async def unmatched(request: Request, path: str) -> Response:
     if request.method in ("POST", "PATCH") and request.method not in resource.verbs:
         raise AdminError(405, {"error_msg": f"not supported `{request.method}` method for {resource.singular}"})
     if request.method in ("PATCH", "DELETE") and not rest.strip("/"):
-        raise _missing_id(resource)
+        raise missing_id(resource)
     raise AdminError(404, {"error_msg": "not found"})

@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from control_plane.admin.body import read_json_or
 from control_plane.admin.openapi import FAILURES, response
+from control_plane.admin.paths import checked_id
 from control_plane.admin.resources import Options, Resources
-from control_plane.admin.router import Asked, checked_id
+from control_plane.admin.router import Asked
 from control_plane.admin.versions import choose
 from control_plane.errors import answer
 from shared.schema.common import Maybe, Spec

@@ -23,6 +23,7 @@ from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.plugin_metadata import PluginMetadataSpec
 from shared.schema.route import RouteSpec
+from shared.schema.secret import SecretSpec
 from shared.schema.service import ServiceSpec
 from shared.schema.ssl import SslSpec
 from shared.schema.stream_route import StreamRouteSpec
@@ -102,6 +103,7 @@ RESOURCES: dict[Kind, Resource] = {
         Resource("wasm_plugins", "wasm_plugin", WasmPluginSpec, NO_POST),
         Resource("plugin_metadata", "plugin_metadata", PluginMetadataSpec, frozenset({"GET", "PUT", "DELETE"})),
         Resource("ssls", "ssl", SslSpec, secrets=("key", "keys")),
+        Resource("secrets", "secret", SecretSpec, NO_POST, secrets=("token",)),
     )
 }
 

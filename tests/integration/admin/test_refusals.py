@@ -19,7 +19,7 @@ ROUTE = {"uri": "/a", "upstream": NODES}
 def operations(api: Admin) -> list[tuple[str, str]]:
     """Every (verb, path) of the OpenAPI document, with parameters filled in."""
     return [
-        (verb.upper(), path.replace("{id}", "1").replace("{sub_path}", "a/b").replace("{kind}", "route"))
+        (verb.upper(), path.format(id="1", sub_path="a/b", kind="route", manager="vault", name="echo", username="jack"))
         for path, verbs in api.app.openapi()["paths"].items()
         for verb in verbs
     ]
