@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # its longest name here does: the snapshot is the vocabulary of the floors below the compiler too.
 FLOORS = (
     ("data_plane.__main__", "data_plane.supervisor"),
-    ("data_plane.worker",),
+    ("data_plane.worker", "data_plane.following"),
     ("data_plane.http", "data_plane.h2", "data_plane.callout", "data_plane.tcp", "data_plane.tls", "data_plane.process"),
     ("data_plane.health", "data_plane.dns"),
     ("data_plane.exchange",),
@@ -51,6 +51,7 @@ PURE = (
     "shared.path_pattern",
     "shared.request_path",
     "shared.plugin_merge",
+    *(f"shared.limits.{name}" for name in ("bucket", "gauge", "windows")),
     # Not its builtin plugins: some wait, some tell the time.
     *(f"shared.plugin.{name}" for name in ("fields", "head", "header_edits", "plugin")),
     *(f"shared.plugin.{name}" for name in ("program", "registry", "reply", "request", "template")),

@@ -1,7 +1,8 @@
 """The directory that holds a host's state: where it lies, who may use it, what lies in it.
 
 The law: it belongs to one user and nobody else can enter it, because shared data and queues are plugins' secrets, and
-/dev/shm is open to everybody. It holds LMDB's two files, one pipe for each worker that has joined, and traces of requests.
+/dev/shm is open to everybody. It holds LMDB's two files, one pipe for each worker that has joined, traces of requests, and
+counters of limits once there are any.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ SHARED_MEMORY = Path("/dev/shm")
 PIPE_PREFIX = "worker-"
 TRACE_PREFIX = "trace-"
 LMDB_FILES = ("data.mdb", "lock.mdb")
+LIMITS_FILE = "limits.mdb"
 
 # Opened by nobody, never made or already cleared, and closed between opening and writing.
 _NOBODY_READS = (errno.ENXIO, errno.ENOENT, errno.EPIPE)
@@ -75,7 +77,8 @@ def discard(directory: Path) -> None:
     living = [pipe.name for pipe in pipes if knock(pipe)]
     if living:
         raise HostStateError(f"{directory}: still used by {', '.join(living)}")
-    for path in [*pipes, *directory.glob(f"{TRACE_PREFIX}*"), *(directory / name for name in LMDB_FILES)]:
+    others = [*directory.glob(f"{TRACE_PREFIX}*"), *directory.glob(f"{LIMITS_FILE}*")]
+    for path in [*pipes, *others, *(directory / name for name in LMDB_FILES)]:
         path.unlink(missing_ok=True)
     if directory.is_dir():
         directory.rmdir()

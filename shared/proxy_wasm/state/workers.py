@@ -73,6 +73,14 @@ class Worker:
         directory = self._environment.directory
         return [number for number in numbers if number != self.number and not knock(pipe_path(directory, number))]
 
+    def is_known(self, number: int) -> bool:
+        """Whether this worker lives, or died a moment ago: its rows are somebody's still."""
+        try:
+            with self._environment.read() as txn:
+                return txn.get(U64.pack(number), db=self._environment.tables.workers) is not None
+        except lmdb.Error:
+            return True
+
     def close(self) -> None:
         """From now on this worker counts as dead."""
         self._close_pipe()
