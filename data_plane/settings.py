@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shared.secrets.sources import check_keys, check_keys_file
 from shared.settings_file import SettingsFileError, as_text, read_settings
 from shared.store.url import open_store
 from shared.tuning import NAMES, READERS, Tuning
@@ -31,7 +32,22 @@ MOST_WORKERS = 1024
 # Of these an empty text is a value: off.
 MAY_BE_EMPTY = ("prometheus", "control", "status")
 # What the file may say to the control plane.
-OF_THE_CONTROL_PLANE = ("admin", "admin_key", "admin_key_file", "allow_private_module_sources", "registry_config")
+OF_THE_CONTROL_PLANE = (
+    "admin",
+    "admin_key",
+    "admin_key_file",
+    "admin_keys",
+    "admin_allow",
+    "admin_hosts",
+    "admin_trusted_addresses",
+    "admin_tls_cert",
+    "admin_tls_key",
+    "admin_client_ca",
+    "allow_plain_admin",
+    "audit_log",
+    "allow_private_module_sources",
+    "registry_config",
+)
 # Of a trace key: what it shows are other people's requests.
 LEAST_TRACE_KEY = 16
 
@@ -72,6 +88,9 @@ class Settings:
     status: Address | None = None
     tls: Address | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    # As they are set: each worker makes its keyring of them.
+    encryption_keys: str = field(default="", repr=False)
+    encryption_keys_file: str = ""
 
     @property
     def address(self) -> str:
@@ -148,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--control", metavar="HOST:PORT", help=f"default {DEFAULT_CONTROL} (WASPGATE_CONTROL)")
     parser.add_argument("--status", metavar="HOST:PORT", help=f"default {DEFAULT_STATUS} (WASPGATE_STATUS)")
     parser.add_argument("--trace-key", metavar="KEY", help="requests with it are traced, default none (WASPGATE_TRACE_KEY)")
+    parser.add_argument("--encryption-keys-file", metavar="FILE", help="of secrets (WASPGATE_ENCRYPTION_KEYS_FILE)")
     parser.add_argument("--config", metavar="FILE", help="these settings as TOML, and more of them (WASPGATE_CONFIG)")
     return parser
 
@@ -172,6 +192,8 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         status=setting("status", DEFAULT_STATUS, _address_or_none),
         trace_key=setting("trace_key", "", _trace_key),
         tuning=_tuning(setting),
+        encryption_keys=setting("encryption_keys", "", _keys),
+        encryption_keys_file=setting("encryption_keys_file", "", _keys_file),
     )
     sources.check()
     if settings.tuning.proxy_protocol and not settings.tuning.trusted_addresses:
@@ -221,6 +243,14 @@ def _stream(text: str) -> StreamListen:
     if separator and scheme not in ("tcp", "tls", "tls-terminate"):
         raise ValueError(f"expected HOST:PORT, tcp://, tls:// or tls-terminate://HOST:PORT, got {text!r}")
     return StreamListen(*_address(address), scheme == "tls", scheme == "tls-terminate")
+
+
+def _keys(text: str) -> str:
+    return check_keys(text) if text else ""
+
+
+def _keys_file(text: str) -> str:
+    return check_keys_file(text) if text else ""
 
 
 def _workers(text: str) -> int:

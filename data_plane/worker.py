@@ -51,6 +51,8 @@ from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.allocator import keep_freed_memory
 from data_plane.process.sockets import StreamListener
+from data_plane.secrets.values import Values
+from data_plane.secrets.vault import Vault
 from data_plane.settings import Settings, shown
 from data_plane.tcp.connection import ClientConnection as StreamClient
 from data_plane.tcp.listener import StreamGateway, serve_streams
@@ -72,6 +74,7 @@ from shared.proxy_wasm.foreign.registry import installed
 from shared.proxy_wasm.state.directory import HostStateError, memory_directory
 from shared.proxy_wasm.state.host_state import HostState
 from shared.store.blobs import get_module
+from shared.secrets.sources import keyring_of
 from shared.store.contract import ConfigStore, StoreUnavailable
 from shared.store.url import open_store
 from shared.tuning import Tuning
@@ -183,6 +186,13 @@ def trust_of(tuning: Tuning) -> Trust:
     return Trust(parse_networks(",".join(tuning.trusted_addresses)), tuning.real_ip_header.lower().encode())
 
 
+def values_of(settings: Settings) -> Values:
+    """Of secrets: those that lie sealed in the store, and those that the configuration refers to."""
+    keyring = keyring_of(settings.store, settings.encryption_keys, settings.encryption_keys_file)
+    fetch = Vault(settings.tuning.ssl_trusted_certificate).fetch
+    return Values(keyring, fetch=fetch, ttl=settings.tuning.secret_ttl)
+
+
 def watchers_of(gateway: Gateway, tuning: Tuning, state: HostState | None) -> NodeWatchers:
     """Of the nodes of upstreams; without a state the worker checks for itself."""
     contexts = gateway.pool.contexts = ClientContexts(
@@ -218,6 +228,7 @@ class Worker:
         self.gateway.counters.on_upstream_error = UpstreamLog(loop)
         self.watchers = watchers_of(self.gateway, settings.tuning, state)
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers)
+        self._watcher.use(values_of(settings))
         self._tracer = None if state is None else _tracer(settings, self._runtime)
         ciphers = settings.tuning.ssl_ciphers
         self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection}, ciphers)

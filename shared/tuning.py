@@ -59,6 +59,8 @@ class Tuning:
     dns_resolver: tuple[str, ...] = ()
     ssl_trusted_certificate: str = ""
     disable_upstream_healthcheck: bool = False
+    # What a secret manager said is asked for again after so long; APISIX's figure.
+    secret_ttl: float = 300.0
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:
@@ -182,6 +184,7 @@ READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "dns_resolver": _dns_servers,
         "ssl_trusted_certificate": _authorities,
         "disable_upstream_healthcheck": flag,
+        "secret_ttl": seconds(1, 24 * HOUR),
     }
 )
 

@@ -12,7 +12,7 @@ Pure: whoever drives it (watcher.py) does the waiting and the logging.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from data_plane.balance.health import Watchers
 from data_plane.config.bindings import program_of
@@ -31,6 +31,7 @@ from data_plane.config.tables import Tables, store_problems
 from data_plane.config.upstreams import UpstreamTable
 from data_plane.routing.router import RouteEntry, Router
 from data_plane.routing.steps import Steps
+from data_plane.secrets.values import Values
 from shared.keys import KINDS, Kind, ResourceKey
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
@@ -68,6 +69,19 @@ class Compiler:
         found = {**self._global_problems, **self._held.problems, **self._registry.problems, **self._metadata.problems}
         found |= self._tables.problems
         return store_problems(found)
+
+    @property
+    def values(self) -> Values:
+        """What secrets and references are."""
+        return self._tables.values
+
+    @values.setter
+    def values(self, values: Values) -> None:
+        self._tables.values = values
+
+    def renew(self, references: Set[str]) -> Steps[None]:
+        """Takes in that these mean something else now."""
+        yield from self._tables.renew(references)
 
     def load(self, listing: Listing) -> Steps[None]:
         yield from self._tables.load(listing, self._dropped)

@@ -11,13 +11,16 @@ have brought.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TypeVar
 
 from data_plane.routing.steps import Steps
+from data_plane.secrets.values import UnknownError, Values
 from shared.keys import Kind, ResourceKey, parse_resource_key, resource_key
 from shared.schema.common import Spec
 from shared.schema.resources import parse_stored
+from shared.schema.secret import SecretSpec, read_secret
+from shared.secrets.keyring import Keyring
 from shared.store.contract import Entry, Event, Listing
 
 S = TypeVar("S", bound=Spec)
@@ -26,11 +29,13 @@ LOST = "is gone from a store that was wiped or restored; the last version stays 
 
 
 class Tables:
-    """`touched` collects the keys that may have a new value since `take_touched`."""
+    """`touched` collects the keys that may have a new value since `take_touched`. `values` says what secrets are."""
 
-    __slots__ = ("_lost", "_mod_revisions", "_problems", "_revision", "_specs", "_touched")
+    __slots__ = ("_lost", "_mod_revisions", "_problems", "_referring", "_revision", "_specs", "_touched", "values")
 
     def __init__(self) -> None:
+        self.values = Values(Keyring())
+        self._referring: dict[ResourceKey, tuple[Entry, frozenset[str]]] = {}
         self._revision = 0
         self._specs: dict[ResourceKey, Spec] = {}
         self._mod_revisions: dict[ResourceKey, int] = {}
@@ -99,6 +104,14 @@ class Tables:
                 self._put(key, event.entry)
         self._revision = revision
 
+    def renew(self, references: Set[str]) -> Steps[None]:
+        """Reads again what names one of them: they mean something else now, or something at last."""
+        for key, (entry, named) in [*self._referring.items()]:
+            yield
+            if named & references:
+                self._put(key, entry)
+        self.values.forget({reference for _, named in self._referring.values() for reference in named})
+
     def _comes_late(self, key: ResourceKey, entry: Entry) -> bool:
         """An older revision should have brought it."""
         return entry.mod_revision <= self._revision and self._mod_revisions.get(key) != entry.mod_revision
@@ -107,17 +120,37 @@ class Tables:
         self._lost.discard(key)
         self._problems.pop(key, None)
         self._mod_revisions[key] = entry.mod_revision
+        self._referring.pop(key, None)
         try:
-            self._specs[key] = parse_stored(key.kind, entry.value)
+            self._specs[key] = self._read(key, entry)
         except ValueError as error:
             self._problems[key] = str(error)
         else:
             self._touched.add(key)
 
+    def _read(self, key: ResourceKey, entry: Entry) -> Spec:
+        """Raises ValueError."""
+        try:
+            read = self.values.read(key, entry.value)
+        except UnknownError as error:
+            self._referring[key] = (entry, error.references)
+            raise
+        if read.references:
+            self._referring[key] = (entry, read.references)
+        spec = parse_stored(key.kind, read.data)
+        if isinstance(spec, SecretSpec):
+            self.values.manage(key.id, read_secret(key.id, spec.document))
+        if read.problem:
+            self._problems[key] = read.problem
+        return spec
+
     def _delete(self, key: ResourceKey) -> None:
         self._lost.discard(key)
         self._problems.pop(key, None)
         self._mod_revisions.pop(key, None)
+        self._referring.pop(key, None)
+        if key.kind == "secrets":
+            self.values.manage(key.id, None)
         if self._specs.pop(key, None) is not None:
             self._touched.add(key)
 

@@ -20,6 +20,7 @@ from data_plane.config.compiler import Compiler
 from data_plane.config.pacing import SLICE_SECONDS, in_slices
 from data_plane.config.snapshot import Snapshot, WasmPlugin
 from data_plane.routing.steps import Steps
+from data_plane.secrets.values import Values
 from shared.keys import CONFIG_PREFIX
 from shared.store.contract import Batch, Compacted, Listing, StoreError, StoreUnavailable
 
@@ -29,6 +30,8 @@ FIRST_DELAY = 0.05
 # Batches held between the watch and the compiler; beyond it the store keeps them (tens of MiB at the very most).
 MOST_WAITING = 256
 T = TypeVar("T")
+# What a worker has to work on: a change, the end of the watch, or references that mean something else now.
+Arrived = Batch | StoreError | frozenset[str]
 log = structlog.get_logger(__name__)
 
 
@@ -60,6 +63,10 @@ class ConfigWatcher:
         self.applied_revision = 0
         self.problems: Mapping[str, str] = {}
 
+    def use(self, values: Values) -> None:
+        """Before it runs: what secrets and references are."""
+        self._compiler.values = values
+
     def __repr__(self) -> str:
         state = "following" if self._is_reachable else "waiting for the store"
         return f"<ConfigWatcher {state}, revision {self.applied_revision}, {len(self.problems)} problems>"
@@ -83,10 +90,12 @@ class ConfigWatcher:
     async def _follow(self) -> None:
         revision = await self._load()
         await self._publish(revision)
-        waiting: asyncio.Queue[Batch | StoreError] = asyncio.Queue(MOST_WAITING)
+        waiting: asyncio.Queue[Arrived] = asyncio.Queue(MOST_WAITING)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(revision + 1, waiting), name="config watch")
+            renewing = group.create_task(self._renew(waiting), name="secrets")
             error = await self._apply_all(waiting)
+            renewing.cancel()
         raise error
 
     async def _load(self) -> int:
@@ -95,7 +104,11 @@ class ConfigWatcher:
         await self._paced(self._compiler.load(listing))
         return listing.revision
 
-    async def _pump(self, from_revision: int, waiting: asyncio.Queue[Batch | StoreError]) -> None:
+    async def _renew(self, waiting: asyncio.Queue[Arrived]) -> None:
+        while True:
+            await waiting.put(frozenset(await self._compiler.values.renewed()))
+
+    async def _pump(self, from_revision: int, waiting: asyncio.Queue[Arrived]) -> None:
         batches = self._store.watch(CONFIG_PREFIX, from_revision)
         try:
             async for batch in batches:
@@ -108,7 +121,7 @@ class ConfigWatcher:
             if isinstance(batches, AsyncGenerator):
                 await batches.aclose()
 
-    async def _apply_all(self, waiting: asyncio.Queue[Batch | StoreError]) -> StoreError:
+    async def _apply_all(self, waiting: asyncio.Queue[Arrived]) -> StoreError:
         """Returns the error that ended the watch, once everything before it is published."""
         while True:
             arrived = [await waiting.get()]
@@ -118,6 +131,10 @@ class ConfigWatcher:
             if batches:
                 self._delays = _delays()
                 await self._apply(batches)
+            renewed = {reference for item in arrived if isinstance(item, frozenset) for reference in item}
+            if renewed:
+                await self._paced(self._compiler.renew(renewed))
+                await self._publish(self.applied_revision)
             for item in arrived:
                 if isinstance(item, StoreError):
                     return item
@@ -132,6 +149,9 @@ class ConfigWatcher:
             self.applied_revision = batches[-1].revision
 
     async def _publish(self, revision: int) -> None:
+        settled = await self._compiler.values.settle()
+        if settled:
+            await self._paced(self._compiler.renew(settled))
         unusable: dict[str, str] = {}
         async with asyncio.TaskGroup() as group:
             for plugin in self._compiler.begin():

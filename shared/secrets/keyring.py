@@ -22,12 +22,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from shared.private_file import read_private
+log = structlog.get_logger(__name__)
 
 SCHEME: Final = "$encrypted://"
 # As bytes of JSON: a value without it holds nothing sealed.
@@ -75,20 +76,19 @@ def _derived(bits: bytes, purpose: bytes) -> bytes:
 
 
 class Keyring:
-    """`file`: where the keys come from, if they do: it is looked at again when it has changed and a key is missing or one is
-    needed to encrypt, so that a rotation needs no restart."""
+    """`file`: where the keys come from, if they do. It is looked at again when a key is missing or one is needed to encrypt, so
+    that a rotation needs no restart; what cannot be read then leaves the keys that were read before."""
 
     __slots__ = ("_by_id", "_file", "_first", "_stamp")
 
     def __init__(self, keys: Sequence[bytes] = (), file: Path | None = None) -> None:
-        """Raises ValueError, OSError."""
+        """Raises ValueError."""
         self._file = file
         self._stamp = 0
         self._first: Key | None = None
         self._by_id: dict[str, Key] = {}
         self._take(keys)
-        if file is not None:
-            self._look_again()
+        self._look_again()
 
     def __repr__(self) -> str:
         return f"<Keyring of {len(self._by_id)}>"
@@ -130,17 +130,18 @@ class Keyring:
         self._first = found[0] if found else None
 
     def _look_again(self) -> None:
-        """What cannot be read now was read before."""
         if self._file is None:
             return
         try:
             stamp = os.stat(self._file).st_mtime_ns
             if stamp != self._stamp:
-                self._take(read_keys(read_private(self._file)))
+                self._take(read_keys(self._file.read_text()))
                 self._stamp = stamp
-        except (OSError, ValueError):
-            if self._first is None:
-                raise
+        except FileNotFoundError:
+            # Made together with the first control plane.
+            return
+        except (OSError, ValueError) as error:
+            log.warning("encryption keys cannot be read", path=str(self._file), reason=str(error))
 
 
 def read_keys(text: str) -> list[bytes]:

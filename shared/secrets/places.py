@@ -6,7 +6,7 @@ configuration, in what a consumer says of itself, and in its metadata. A referen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.keys import Kind, ResourceKey, resource_key
@@ -82,3 +82,23 @@ def opened(keyring: Keyring, key: str, value: bytes) -> bytes:
             raise SealError(f"{path.replace('/', '.')} {error}") from error
 
     return encode(map_texts(decode(value), "", reveal))
+
+
+# Where references may stand: by kind, the properties; of other kinds those of plugins.
+_REFERRING: Mapping[Kind, tuple[str, ...]] = {
+    "ssls": ("cert", "key", "certs", "keys"),
+    "wasm_plugins": ("environment", "vm_configuration"),
+    "secrets": ("uri", "prefix", "token", "namespace"),
+}
+_OF_PLUGINS = ("plugins",)
+
+
+def map_references(kind: Kind, document: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The document with its references changed; the same object when there are none."""
+
+    def each(text: str, _path: str) -> str:
+        return change(text) if is_reference(text) else text
+
+    names = tuple(document) if kind == "plugin_metadata" else _REFERRING.get(kind, _OF_PLUGINS)
+    mapped = {name: map_texts(document[name], name, each) for name in names if name in document}
+    return document if all(mapped[name] is document[name] for name in mapped) else {**document, **mapped}

@@ -39,6 +39,14 @@ def open_store(url: str) -> ConfigStore:
             raise ValueError(f"unknown kind of store {scheme!r}, expected sqlite, etcd or etcds")
 
 
+def folder_of(url: str) -> Path | None:
+    """Where the data of a store lies that is a file of this host. The URL is one that `open_store` takes."""
+    match = _URL.fullmatch(url)
+    if match is None or match["scheme"] != "sqlite":
+        return None
+    return _file(match["authority"], match["path"], []).parent
+
+
 def _file(authority: str, path: str, options: list[tuple[str, str]]) -> Path:
     if authority:
         raise ValueError(f"a sqlite URL has three slashes before its path, got a host {authority!r}")
