@@ -26,6 +26,7 @@ import structlog
 import uvloop
 
 from data_plane.callout.service import CalloutService
+from data_plane.config.consumer_index import ConsumerIndex
 from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
 from data_plane.dns.resolver import Resolver, servers_of
@@ -48,6 +49,7 @@ from data_plane.observe.reporter import Reporter
 from data_plane.observe.status import PROBLEMS_SHOWN, WorkerStatus
 from data_plane.observe.traces import TRACES_PATH, TraceStore
 from data_plane.observe.upstream_log import UpstreamLog
+from data_plane.plugins.host import WorkerHost
 from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.allocator import keep_freed_memory
 from data_plane.process.sockets import StreamListener
@@ -122,6 +124,7 @@ async def _run(settings: Settings, place: Place) -> None:
         worker = Worker(loop, settings, place)
         stack.push_async_callback(worker.callouts.close)
         stack.callback(worker.close)
+        stack.push_async_callback(worker.host.close)
         stack.push_async_callback(worker.watchers.close)
         following = asyncio.create_task(worker.follow(), name="configuration")
         stopping = asyncio.create_task(stop.wait(), name="signal")
@@ -227,7 +230,11 @@ class Worker:
 
         self.gateway.counters.on_upstream_error = UpstreamLog(loop)
         self.watchers = watchers_of(self.gateway, settings.tuning, state)
-        self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers)
+        consumers = ConsumerIndex()
+        self.host = WorkerHost(
+            loop, consumers.table, lambda id: self.gateway.snapshot.find_upstream(id), self._runtime.native_failed
+        )
+        self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers, self.host, consumers)
         self._watcher.use(values_of(settings))
         self._tracer = None if state is None else _tracer(settings, self._runtime)
         ciphers = settings.tuning.ssl_ciphers

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from data_plane.config.identity import kept
+from data_plane.config.natives import Natives
 from data_plane.config.snapshot import Binding, NativeBinding, PluginBinding, WasmPlugin
-from shared.plugin.program import Bound, Program, compile_program
-from shared.schema.common import MetaSpec, PluginConf, configuration_bytes
-from shared.schema.plugin_metadata import NO_METADATA, PluginMetadata
+from shared.plugin.program import Program, compile_program
+from shared.schema.common import PluginConf, configuration_bytes
 from shared.schema.plugins import AnyConf, NativeConf
+
+UNATTACHED = Natives()
 
 
 def wasm_names(confs: Mapping[str, AnyConf]) -> set[str]:
@@ -28,7 +30,7 @@ def bind(
     confs: Mapping[str, AnyConf],
     plugins: Mapping[str, WasmPlugin],
     before: Iterable[Binding],
-    metadata: Mapping[str, PluginMetadata] = NO_METADATA,
+    natives: Natives = UNATTACHED,
 ) -> tuple[Binding, ...]:
     """Every Wasm plugin in `confs` is a key of `plugins`. `before`: where bindings of this owner may stand since last time."""
     in_use = {binding.name: binding for binding in before if binding.owner == owner}
@@ -36,7 +38,7 @@ def bind(
     for name, conf in confs.items():
         known = in_use.get(name)
         if isinstance(conf, NativeConf):
-            bindings.append(_bind_native(owner, conf, metadata.get(name), known))
+            bindings.append(natives.bind(owner, name, conf, known))
         else:
             bindings.append(_bind_wasm(owner, conf, plugins[name], known))
     return in_order(bindings)
@@ -47,24 +49,11 @@ def _bind_wasm(owner: str, conf: PluginConf, plugin: WasmPlugin, in_use: Binding
         plugin,
         configuration_bytes(conf.conf),
         owner,
-        _priority(conf.meta, plugin.priority),
+        plugin.priority if conf.meta.priority is None else conf.meta.priority,
         conf.meta.passes,
         conf.meta.error_response,
     )
     return kept(in_use if isinstance(in_use, PluginBinding) else None, binding)
-
-
-def _bind_native(owner: str, conf: NativeConf, metadata: PluginMetadata | None, in_use: Binding | None) -> NativeBinding:
-    source = (conf, metadata)
-    if isinstance(in_use, NativeBinding) and in_use.source == source:
-        return in_use
-    plugin = conf.plugin(conf.config, None if metadata is None else metadata.value)
-    bound = Bound.of(plugin, conf.meta.passes, conf.meta.error_response)
-    return NativeBinding(source, bound, owner, _priority(conf.meta, plugin.priority))
-
-
-def _priority(meta: MetaSpec, usual: int) -> int:
-    return usual if meta.priority is None else meta.priority
 
 
 def in_order(bindings: Iterable[Binding]) -> tuple[Binding, ...]:

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from data_plane.balance.health import Watchers
 from data_plane.config.bindings import program_of
+from data_plane.config.consumer_index import ConsumerIndex
 from data_plane.config.global_plugins import GlobalPlugins, bind_global
 from data_plane.config.held import HeldTables
 from data_plane.config.holders import Held
 from data_plane.config.named_upstreams import NamedUpstreams
+from data_plane.config.natives import Natives
 from data_plane.config.plugin_metadata import MetadataTable
 from data_plane.config.plugins import PluginRegistry
 from data_plane.config.route_map import RouteMap
@@ -33,6 +35,7 @@ from data_plane.routing.router import RouteEntry, Router
 from data_plane.routing.steps import Steps
 from data_plane.secrets.values import Values
 from shared.keys import KINDS, Kind, ResourceKey
+from shared.plugin.host import Host
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
 from shared.schema.stream_route import StreamRouteSpec
@@ -44,13 +47,17 @@ HeldOwner = Held[ServiceSpec] | Held[RouteSpec] | Held[StreamRouteSpec]
 
 
 class Compiler:
-    """`watchers` watch the nodes of upstreams."""
+    """`watchers` watch the nodes of upstreams; `host` is what native plugins are attached to, `consumers` what they ask."""
 
-    def __init__(self, watchers: Watchers | None = None) -> None:
+    def __init__(
+        self, watchers: Watchers | None = None, host: Host | None = None, consumers: ConsumerIndex | None = None
+    ) -> None:
         self._tables = Tables()
         self._held = HeldTables(self._tables)
         self._registry = PluginRegistry()
         self._metadata = MetadataTable(self._tables)
+        self._consumers = ConsumerIndex() if consumers is None else consumers
+        self._natives = Natives(host, self._metadata.values)
         self._upstreams = UpstreamTable(watchers)
         self._named = NamedUpstreams(self._tables, self._upstreams)
         self._staged: set[ResourceKey] = set()
@@ -155,7 +162,7 @@ class Compiler:
     def _recompile_global(self, plugins: Mapping[str, WasmPlugin]) -> bool:
         """True when every route has to be looked at again."""
         before = self._global
-        self._global, self._global_problems = bind_global(self._held.global_rules, plugins, before, self._metadata.values)
+        self._global, self._global_problems = bind_global(self._held.global_rules, plugins, before, self._natives)
         return self._global != before
 
     def _forget_upstreams(self, ids: Mapping[Kind, Sequence[str]]) -> Steps[None]:
@@ -208,7 +215,7 @@ class Compiler:
         route = compile_route(
             route_id,
             spec,
-            Surroundings(service, plugin_config, self._global, plugins, self._metadata.values),
+            Surroundings(service, plugin_config, self._global, plugins, self._natives),
             lambda: choose_upstream(f"route/{route_id}", spec, service_spec, self._find_upstream, self._upstreams),
             self._routes.get(route_id),
         )

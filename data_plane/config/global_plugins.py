@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from data_plane.config.bindings import bind, in_order, wasm_names
+from data_plane.config.bindings import UNATTACHED, bind, in_order, wasm_names
 from data_plane.config.holders import Held
+from data_plane.config.natives import Natives
 from data_plane.config.snapshot import Binding, WasmPlugin
 from shared.keys import ResourceKey
 from shared.plugin_merge import effective_plugins
 from shared.schema.global_rule import GlobalRuleSpec
-from shared.schema.plugin_metadata import NO_METADATA, PluginMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def bind_global(
     rules: Mapping[str, Held[GlobalRuleSpec]],
     plugins: Mapping[str, WasmPlugin],
     before: GlobalPlugins,
-    metadata: Mapping[str, PluginMetadata] = NO_METADATA,
+    natives: Natives = UNATTACHED,
 ) -> tuple[GlobalPlugins, dict[ResourceKey, str]]:
     """The plugins, and what is wrong with the rules that name one twice."""
     bindings: list[Binding] = []
@@ -45,5 +45,5 @@ def bind_global(
         running = confs.keys() - (wasm_names(confs) - plugins.keys()) - rule_of.keys()
         own = {name: conf for name, conf in confs.items() if name in running}
         rule_of |= dict.fromkeys(own, rule_id)
-        bindings += bind(f"global_rule/{rule_id}", own, plugins, before.bindings, metadata)
+        bindings += bind(f"global_rule/{rule_id}", own, plugins, before.bindings, natives)
     return GlobalPlugins(in_order(bindings), blocked), problems

@@ -10,18 +10,18 @@ service, a plugin_config or a plugin that is missing) it has none of these eithe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from data_plane.config.bindings import bind, in_phases, program_of, wasm_names
+from data_plane.config.bindings import UNATTACHED, bind, in_phases, program_of, wasm_names
 from data_plane.config.global_plugins import GlobalPlugins
 from data_plane.config.holders import Held
 from data_plane.config.identity import kept
+from data_plane.config.natives import Natives
 from data_plane.config.snapshot import Binding, Route, Timeouts, Upstream, WasmPlugin
 from data_plane.config.upstreams import UpstreamTable, timeouts
 from data_plane.routing.router import Conditions
 from shared.plugin_merge import effective_plugins
 from shared.schema.plugin_config import PluginConfigSpec
-from shared.schema.plugin_metadata import PluginMetadata
 from shared.schema.plugins import AnyConf
 from shared.schema.route import RouteSpec
 from shared.schema.service import ServiceSpec
@@ -37,7 +37,7 @@ class Surroundings:
     plugin_config: Held[PluginConfigSpec] | None
     global_plugins: GlobalPlugins
     plugins: Mapping[str, WasmPlugin]
-    metadata: Mapping[str, PluginMetadata] = field(default_factory=dict)
+    natives: Natives = UNATTACHED
 
 
 def compile_route(
@@ -59,7 +59,7 @@ def compile_route(
     elif surroundings.global_plugins.blocked or not wasm_names(confs) <= surroundings.plugins.keys():
         upstream = "plugin_missing"
     else:
-        own = bind(owner, confs, surroundings.plugins, before.bindings if before else (), surroundings.metadata)
+        own = bind(owner, confs, surroundings.plugins, before.bindings if before else (), surroundings.natives)
         bindings = in_phases(surroundings.global_plugins.bindings + own)
         upstream = choose_upstream()
         if isinstance(upstream, Upstream) and upstream.scheme not in HTTP_SCHEMES:

@@ -181,7 +181,7 @@ class PluginBinding:
         return self.plugin.name
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class NativeBinding:
     """A native plugin on a route (or global rule): what it is made from, and itself."""
 

@@ -17,11 +17,13 @@ import structlog
 
 from data_plane.balance.health import Watchers
 from data_plane.config.compiler import Compiler
+from data_plane.config.consumer_index import ConsumerIndex
 from data_plane.config.pacing import SLICE_SECONDS, in_slices
 from data_plane.config.snapshot import Snapshot, WasmPlugin
 from data_plane.routing.steps import Steps
 from data_plane.secrets.values import Values
 from shared.keys import CONFIG_PREFIX
+from shared.plugin.host import Host
 from shared.store.contract import Batch, Compacted, Listing, StoreError, StoreUnavailable
 
 # A change made after an outage is live within 5 seconds; this leaves room for the listing and the modules.
@@ -52,11 +54,13 @@ class ConfigWatcher:
         prepare: Callable[[WasmPlugin], Awaitable[None]],
         on_snapshot: Callable[[Snapshot], None],
         watchers: Watchers | None = None,
+        host: Host | None = None,
+        consumers: ConsumerIndex | None = None,
     ) -> None:
         self._store = store
         self._prepare = prepare
         self._on_snapshot = on_snapshot
-        self._compiler = Compiler(watchers)
+        self._compiler = Compiler(watchers, host, consumers)
         self._delays = _delays()
         self._is_reachable = True
         self.ready = asyncio.Event()

@@ -24,7 +24,8 @@ class RequestVariables:
     """`path` is normalised, `host` in lower case and without port, `opened` the open head. Addresses are (host, port).
 
     `length` is the body's, negative when it is not known. The rest is written by whoever knows it: `body` once it is here in
-    full, `parameters` of the pattern that a route is tried by, `status` once there is a response, the route when it is found.
+    full, `parameters` of the pattern that a route is tried by, `status` once there is a response, the route when it is found,
+    the consumer when it is known.
     """
 
     __slots__ = (
@@ -34,6 +35,8 @@ class RequestVariables:
         "_posted",
         "body",
         "client_address",
+        "consumer_group_id",
+        "consumer_name",
         "host",
         "length",
         "local_address",
@@ -72,6 +75,8 @@ class RequestVariables:
         self.route_id: str | None = None
         self.route_name: str | None = None
         self.service_id: str | None = None
+        self.consumer_name: str | None = None
+        self.consumer_group_id: str | None = None
         self.status: int | None = None
         self._fields: Mapping[bytes, bytes] | None = None
         self._arguments: Mapping[bytes, bytes] | None = None

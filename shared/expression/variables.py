@@ -56,6 +56,8 @@ _OF_ROUTE: dict[str, Reader] = {
     "route_id": lambda request: _text(request.route_id),
     "route_name": lambda request: _text(request.route_name),
     "service_id": lambda request: _text(request.service_id),
+    "consumer_name": lambda request: _text(request.consumer_name),
+    "consumer_group_id": lambda request: _text(request.consumer_group_id),
     "status": lambda request: request.status,
 }
 

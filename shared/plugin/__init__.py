@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from shared.plugin.consumer import Consumer, ConsumerTable
+from shared.plugin.host import Fetched, FetchFailed, Host
 from shared.plugin.plugin import Answer, Phase, Plugin
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
 from shared.schema.common import Spec
 
-__all__ = ["Answer", "Phase", "Plugin", "Reply", "Request", "Response", "Spec"]
+__all__ = [
+    "Answer",
+    "Consumer",
+    "ConsumerTable",
+    "FetchFailed",
+    "Fetched",
+    "Host",
+    "Phase",
+    "Plugin",
+    "Reply",
+    "Request",
+    "Response",
+    "Spec",
+]

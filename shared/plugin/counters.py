@@ -1,12 +1,9 @@
-"""Counters that all workers of a host share.
-
-The law: they are rows (shared/limits/rows.py), kept in memory, each until it expires, and gone when the host starts anew.
-"""
+"""Counters that all workers of a host share."""
 
 from __future__ import annotations
 
-from shared.limits.rows import LimitsFailed as LimitsFailed
-from shared.limits.rows import Rows as Counters
-from shared.limits.rows import Step as Step
+from typing import Protocol
 
-__all__ = ["Counters", "LimitsFailed", "Step"]
+
+class Counters(Protocol):
+    """Kept in memory, and gone when the host starts anew."""

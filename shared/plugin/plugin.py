@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from shared.plugin.host import Host
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
 
@@ -38,7 +39,8 @@ class Plugin(Generic[C]):
     """Base of all plugins. `__init__` may raise ValueError: the configuration is then refused when it is written.
 
     `Metadata` is what plugin_metadata holds for all configurations of the plugin together; None: it knows none. `Consumer` is
-    what a consumer says of itself; None: the plugin does not tell consumers. `encrypted` names fields kept encrypted.
+    what a consumer says of itself; None: the plugin does not tell consumers. `encrypted` names fields kept encrypted. A plugin
+    of the kind `auth` authenticates: its rewrite phase attaches a consumer to the request, or answers.
     """
 
     name: ClassVar[str]
@@ -56,6 +58,17 @@ class Plugin(Generic[C]):
     def __init__(self, config: C, metadata: BaseModel | None = None) -> None:
         """`metadata` is an instance of `Metadata`, if the plugin has one and it is configured."""
         self.config = config
+
+    @classmethod
+    def consumer_key(cls, consumer: Any) -> str:  # noqa: ANN401 - an instance of its `Consumer`
+        """What requests name this consumer by: the key of `Host.consumers`. For plugins that have a `Consumer`."""
+        raise NotImplementedError
+
+    def attach(self, host: Host) -> None:
+        """A worker has compiled this configuration; called once, before the first request."""
+
+    def detach(self) -> None:
+        """No snapshot has this configuration any more, and no request that is under way: time to flush and to let go."""
 
     def phases(self) -> frozenset[Phase]:
         """Those that this configuration needs, by default all that the class has: the fewer, the less a request costs."""

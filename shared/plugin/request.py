@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_plus
 
 from shared.expression.request import RequestVariables
+from shared.plugin.consumer import CONSUMER_HEADERS, Consumer
 from shared.plugin.head import Head, text
 from shared.plugin.reply import STATUSES, status_line
 from shared.request_path import normalise
@@ -115,16 +116,17 @@ _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
 class Own:
     """What most requests' plugins neither ask nor say: `client_address` as real-ip has found it, the bytes of a body that pass
-    at most, and `exchange`, in the log phase only (it would be a cycle before).
+    at most, the consumer, and `exchange`, in the log phase only (it would be a cycle before).
     """
 
-    __slots__ = ("client_address", "context", "exchange", "max_body", "variables", "variables_of")
+    __slots__ = ("client_address", "consumer", "context", "exchange", "max_body", "variables", "variables_of")
 
     def __init__(self) -> None:
         self.context: dict[Hashable, Any] = {}
         self.variables: RequestVariables | None = None
         self.variables_of: bytes | None = None
         self.client_address: tuple[str, int] | None = None
+        self.consumer: Consumer | None = None
         self.max_body: int | None = None
         self.exchange: ExchangeFacts | None = None
 
@@ -168,6 +170,21 @@ class Request(Head):
         own = self._owned()
         own.client_address = address
         own.variables = None
+
+    @property
+    def consumer(self) -> Consumer | None:
+        """Who has authenticated itself, or stands for those who have not; None before an auth plugin has run."""
+        return None if self.own is None else self.own.consumer
+
+    def attach_consumer(self, consumer: Consumer) -> None:
+        """The request is this consumer's, and the upstream is told so. One that was attached before is forgotten."""
+        own = self._owned()
+        if own.consumer is not None:
+            for name in CONSUMER_HEADERS:
+                self.remove_header(name)
+        own.consumer = consumer
+        own.variables = None
+        self._append(consumer.lines)
 
     @contextmanager
     def logged(self, exchange: ExchangeFacts) -> Iterator[None]:
@@ -255,6 +272,9 @@ class Request(Head):
         )
         if route is not None:
             variables.route_id, variables.route_name, variables.service_id = route.id, route.name, route.service_id
+        consumer = self.consumer
+        if consumer is not None:
+            variables.consumer_name, variables.consumer_group_id = consumer.username, consumer.group_id
         return variables
 
     # What goes to the upstream.

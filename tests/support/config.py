@@ -10,6 +10,7 @@ from data_plane.config.snapshot import Binding, PluginBinding, Route, Snapshot
 from data_plane.routing.steps import Steps, finish
 from shared.keys import Kind, resource_key
 from shared.store.contract import Batch, Entry, Event, Listing
+from tests.support.plugin_host import RecordingHost
 
 SHA = "0123456789abcdef" * 4
 UPSTREAM = {"nodes": {"127.0.0.1:1980": 1}}
@@ -38,7 +39,8 @@ class Config:
     """Entries with revisions, and the compiler that follows them. `unusable`: plugin name -> why it cannot be made ready."""
 
     def __init__(self) -> None:
-        self.compiler = Compiler()
+        self.host = RecordingHost()
+        self.compiler = Compiler(host=self.host, consumers=self.host.index)
         self.revision = 0
         self.entries: dict[str, Entry] = {}
         self.unusable: dict[str, str] = {}

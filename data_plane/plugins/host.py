@@ -1,0 +1,64 @@
+"""What this worker offers to its native plugins (shared/plugin/host.py).
+
+The law: it lives as long as the worker; the parts that do the work are its owner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from shared.plugin.consumer import ConsumerTable
+from shared.plugin.counters import Counters
+from shared.plugin.host import Fetched
+
+
+class WorkerHost:
+    """`consumers` has the table of a plugin, `find_upstream` answers as of now; `failed` is for the log."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        consumers: Callable[[str], ConsumerTable],
+        find_upstream: Callable[[str], object | None],
+        failed: Callable[[str, BaseException], None],
+    ) -> None:
+        self._loop = loop
+        self.consumers = consumers
+        self.upstream = find_upstream
+        self.failed = failed
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def counters(self) -> Counters:
+        raise NotImplementedError
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        seconds: float = 60.0,
+        verify: bool = True,
+        max_body: int = 1024 * 1024,
+    ) -> Fetched:
+        raise NotImplementedError
+
+    def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(task.get_name(), error)
+
+    async def close(self) -> None:
+        """The worker ends: what runs beside requests is told, and waited for."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,61 @@
+"""A host for native plugins that only records: calls answer what a test says, work beside requests runs when it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from data_plane.config.consumer_index import ConsumerIndex, Table
+from shared.plugin.counters import Counters
+from shared.plugin.host import Fetched, FetchFailed
+
+
+class RecordingHost:
+    """`answer` says what a call brings, or raises; `calls` are those made: (method, url, headers, body). `work` has what
+    plugins want to run, by name, `failures` what has failed."""
+
+    def __init__(self, answer: Callable[[str, str], Fetched] | None = None, counters: Counters | None = None) -> None:
+        self.index = ConsumerIndex()
+        self.calls: list[tuple[str, str, tuple[tuple[str, str], ...], bytes]] = []
+        self.work: list[tuple[str, Coroutine[Any, Any, None]]] = []
+        self.failures: list[tuple[str, BaseException]] = []
+        self.upstreams: dict[str, object] = {}
+        self._counters = counters
+        self._answer = answer
+
+    @property
+    def counters(self) -> Counters:
+        assert self._counters is not None
+        return self._counters
+
+    def consumers(self, plugin: str) -> Table:
+        return self.index.table(plugin)
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        seconds: float = 60.0,
+        verify: bool = True,
+        max_body: int = 1024 * 1024,
+    ) -> Fetched:
+        self.calls.append((method, url, tuple(headers), body))
+        if self._answer is None:
+            raise FetchFailed("cannot connect")
+        return self._answer(method, url)
+
+    def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self.work.append((name, work))
+
+    def upstream(self, upstream_id: str) -> object | None:
+        return self.upstreams.get(upstream_id)
+
+    def failed(self, plugin: str, error: BaseException) -> None:
+        self.failures.append((plugin, error))
+
+    def close(self) -> None:
+        for _, work in self.work:
+            work.close()
