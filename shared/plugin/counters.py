@@ -1,9 +1,12 @@
-"""Counters that all workers of a host share."""
+"""Counters that all workers of a host share.
+
+The law: they are rows (shared/limits/rows.py), kept in memory, each until it expires, and gone when the host starts anew.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from shared.limits.rows import LimitsFailed as LimitsFailed
+from shared.limits.rows import Rows as Counters
+from shared.limits.rows import Step as Step
 
-
-class Counters(Protocol):
-    """Kept in memory, and gone when the host starts anew."""
+__all__ = ["Counters", "LimitsFailed", "Step"]
