@@ -61,6 +61,8 @@ class Tuning:
     disable_upstream_healthcheck: bool = False
     # What a secret manager said is asked for again after so long; APISIX's figure.
     secret_ttl: float = 300.0
+    # Of every response, or of 5xx only.
+    show_upstream_status_in_response_header: bool = False
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:
@@ -185,6 +187,7 @@ READERS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "ssl_trusted_certificate": _authorities,
         "disable_upstream_healthcheck": flag,
         "secret_ttl": seconds(1, 24 * HOUR),
+        "show_upstream_status_in_response_header": flag,
     }
 )
 

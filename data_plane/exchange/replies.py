@@ -10,6 +10,7 @@ import json
 from http import HTTPStatus
 from typing import NamedTuple
 
+from data_plane.exchange.upstream_status import upstream_status_line
 from data_plane.plugins.interface import LocalReply
 
 
@@ -69,6 +70,14 @@ _ROWS: dict[str, tuple[int, str]] = {
     "internal": (500, "internal error"),
 }
 
+# The rows that stand for a status that no upstream has given.
+OF_UPSTREAMS = frozenset(
+    {
+        *("upstream_connect_failed", "upstream_connect_timeout", "upstream_closed", "upstream_bad_response"),
+        *("upstream_send_timeout", "upstream_read_timeout", "upstream_retry_timeout"),
+    }
+)
+
 
 def open_reply(reply: LocalReply) -> bytes:
     """The open head of a plugin's reply."""
@@ -77,14 +86,16 @@ def open_reply(reply: LocalReply) -> bytes:
     return b"".join(lines)
 
 
-def _reply(status: int, message: str) -> Reply:
+def _reply(kind: str, status: int, message: str) -> Reply:
     body = json.dumps({"error_msg": message}, separators=(",", ":")).encode() + b"\n"
     start = f"HTTP/1.1 {status} {REASONS[status]}\r\n".encode()
     allow = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" if status in (200, 405) else b""
+    if kind in OF_UPSTREAMS:
+        start = start[:-2] + upstream_status_line(status) + b"\r\n"
     return Reply(status, start + allow + b"Content-Type: application/json\r\nServer: waspgate\r\n", body)
 
 
-REPLIES: dict[str, Reply] = {kind: _reply(status, message) for kind, (status, message) in _ROWS.items()}
+REPLIES: dict[str, Reply] = {kind: _reply(kind, status, message) for kind, (status, message) in _ROWS.items()}
 
 
 def reply_for(kind: str) -> Reply:

@@ -17,6 +17,7 @@ from httptools import HttpParserError, HttpRequestParser
 from data_plane.exchange.framing import CHUNKED_LINE, length_line
 from data_plane.exchange.messages import CHUNKED, ResponseHead
 from data_plane.exchange.replies import REASONS
+from data_plane.exchange.upstream_status import upstream_status_line
 from data_plane.http.authority import AuthorityError, same_authority
 from data_plane.http.head import LENGTH_DIGITS, HeadError
 from data_plane.http.limits import FIELDS, REQUEST_HEAD_BYTES, RESPONSE_FIELDS
@@ -187,7 +188,10 @@ def response_head(fields: Iterable[Field]) -> ResponseHead:
     if not status or len(lines) > RESPONSE_FIELDS:
         raise HeadError("upstream_bad_response")
     number = int(status)
-    start = b"HTTP/1.1 %b %b\r\n" % (status, REASONS.get(number, "").encode())
+    said = upstream_status_line(number)
+    start = b"HTTP/1.1 %b %b%b\r\n" % (status, REASONS.get(number, "").encode(), said)
+    if said:
+        lines = [line for line in lines if not line.startswith(b"x-apisix-upstream-status:")]
     framing = CHUNKED_LINE if length == CHUNKED else length_line(length)
     return ResponseHead(number, start + b"".join(lines), length, framing, True)
 

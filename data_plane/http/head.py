@@ -19,6 +19,8 @@ from collections.abc import Callable
 
 from data_plane.exchange.framing import CHUNKED_LINE, length_line
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestFields, RequestHead, ResponseHead
+from data_plane.exchange.replies import REASONS
+from data_plane.exchange.upstream_status import show_all, upstream_status_line, without_upstream_status
 from data_plane.http.authority import AuthorityError, host_of, same_authority
 from data_plane.http.forwarded import NOTHING, Received
 from data_plane.http.limits import FIELDS, RESPONSE_FIELDS, TARGET_BYTES
@@ -53,11 +55,13 @@ _LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])(?=\r\n)")
 _ORIGIN = re.compile(rb"(/[!-\"$->@-~]*)(\?[!-\"$-~]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[!-\"$->@-~]*)?(\?[!-\"$-~]*)?", re.IGNORECASE)
 _MAX_FORWARDS = re.compile(rb"\r\nMax-Forwards:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [^\r\n]*)?(?=\r\n)")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [\t -~\x80-\xff]*)?(?=\r\n)")
 
 
-# Looked up rather than converted: a status has three digits, and nothing that int() would forgive.
-_STATUS_LINES = {b"HTTP/1.1 %d " % status: status for status in range(100, 1000)}
+# What most responses begin with, in 17 bytes: their reason needs no look, nor their status a field of its own.
+_STATUS_LINES = {b"HTTP/1.1 200 OK\r\n": 200}
+# Other lines that can be sent on as they are.
+_PLAIN_LINES = {b"HTTP/1.1 %d %b" % (status, REASONS[status].encode()): status for status in REASONS if status < 500}
 # 19 digits are more than any disk has bytes, and below the 2^64 where receivers wrap.
 LENGTH_DIGITS = 19
 
@@ -260,7 +264,7 @@ def parse_response(head: bytes) -> ResponseHead:
         raise HeadError("upstream_bad_response")
     parts = _SPECIAL_OF_RESPONSE.split(head)
     minor = 1
-    status = _STATUS_LINES.get(head[:13])
+    status = _STATUS_LINES.get(head[:17])
     if status is None:
         status, minor = _unusual_status_line(head, parts)
     elif len(parts) == 4 or (len(parts) == 7 and parts[5] == b"keep-alive" and parts[4] == b"Connection"):
@@ -276,13 +280,27 @@ def parse_response(head: bytes) -> ResponseHead:
 
 
 def _unusual_status_line(head: bytes, parts: list[bytes]) -> tuple[int, int]:
-    """An answer in HTTP/1.0 or without a reason: (status, minor version), and the line as it is to be sent."""
+    """Any but that of most responses: (status, minor version), and the line as it is to be sent."""
+    plain = _PLAIN_LINES.get(head[: head.find(b"\r\n")])
+    if plain is not None:
+        return plain, 1
     line = _STATUS_LINE.match(head)
     if line is None:
         raise HeadError("upstream_bad_response")
-    minor, status, reason = line.groups()
-    parts[0] = b"HTTP/1.1 %b%b%b" % (status, reason or b" ", parts[0][line.end() :])
-    return int(status), 1 if minor == b"1" else 0
+    minor, digits, reason = line.groups()
+    status = int(digits)
+    said = upstream_status_line(status)
+    if said:
+        parts[::3] = [without_upstream_status(part) for part in parts[::3]]
+    parts[0] = b"HTTP/1.1 %b%b%b%b" % (digits, reason or b" ", said, parts[0][line.end() :])
+    return status, 1 if minor == b"1" else 0
+
+
+def show_upstream_status_always() -> None:
+    """For this process, before it serves."""
+    show_all()
+    _STATUS_LINES.clear()
+    _PLAIN_LINES.clear()
 
 
 def _response_length(response: ResponseHead, value: bytes, minor: int) -> None:

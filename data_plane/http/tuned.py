@@ -6,6 +6,7 @@ The law: once, in a worker that serves nobody yet; whoever reads a limit reads i
 from __future__ import annotations
 
 from data_plane.http import limits, reading
+from data_plane.http.head import show_upstream_status_always
 from data_plane.http.listener import SWEEP_SECONDS
 from shared.tuning import Tuning
 
@@ -21,3 +22,5 @@ def tune(tuning: Tuning) -> None:
     limits.CONNECTION_REQUESTS = tuning.keepalive_requests
     # A request looks it up as it is.
     reading.MOST_REQUESTS = tuning.keepalive_requests - 1
+    if tuning.show_upstream_status_in_response_header:
+        show_upstream_status_always()

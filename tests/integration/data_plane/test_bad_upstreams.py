@@ -50,6 +50,7 @@ GARBAGE = {
     "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     "J04 status abc": b"HTTP/1.1 abc X\r\nContent-Length: 2\r\n\r\nok",
     "status 99": b"HTTP/1.1 099 X\r\nContent-Length: 2\r\n\r\nok",
+    "NUL in the reason": b"HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\nok",
     "version 2": b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "J08 two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
     "same length twice": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",

@@ -187,8 +187,10 @@ def test_an_answer_that_begins_before_the_request_has_ended() -> None:
 def error(status: int, reason: str, message: str, *, close: bool = False) -> str:
     body = f'{{"error_msg":"{message}"}}\n'
     connection = "Connection: close|" if close else ""
+    upstreams = f"X-APISIX-Upstream-Status: {status}|" if status in (502, 504) and message != "upstream not found" else ""
     head = (
-        f"HTTP/1.1 {status} {reason}|Content-Type: application/json|Server: waspgate|Content-Length: {len(body)}|{connection}|"
+        f"HTTP/1.1 {status} {reason}|{upstreams}Content-Type: application/json|Server: waspgate|"
+        f"Content-Length: {len(body)}|{connection}|"
     )
     return f"client.finish {head}{body} {'close' if close else 'keep'}"
 

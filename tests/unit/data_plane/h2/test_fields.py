@@ -176,6 +176,8 @@ def test_an_upstreams_response() -> None:
     assert (response.status, response.length, response.framing) == (200, 5, b"Content-Length: 5\r\n")
     assert response.open == b"HTTP/1.1 200 OK\r\nx: y\r\n"
     assert response_head([(b":status", b"299")]).open == b"HTTP/1.1 299 \r\n"
+    failed = response_head([(b":status", b"503"), (b"x-apisix-upstream-status", b"502"), (b"x", b"y")])
+    assert failed.open == b"HTTP/1.1 503 Service Unavailable\r\nX-APISIX-Upstream-Status: 503\r\nx: y\r\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_plane.exchange import upstream_status
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead
+from data_plane.http import head
 from data_plane.http.forwarded import Received
 from data_plane.http.head import NO_FIELDS, HeadError, parse_request, parse_response
 
@@ -175,18 +177,40 @@ RESPONSES = [
         599,
         UNTIL_CLOSE,
         True,
-        b"HTTP/1.1 599 \xe9\r\nX: 1\r\n",
+        b"HTTP/1.1 599 \xe9\r\nX-APISIX-Upstream-Status: 599\r\nX: 1\r\n",
     ),
+    (
+        b"HTTP/1.1 500 No\r\nA: b\r\nx-apisix-upstream-status: 502\r\nContent-Length: 0\r\nX-Apisix-Upstream-Status:\r\n",
+        500,
+        0,
+        True,
+        b"HTTP/1.1 500 No\r\nX-APISIX-Upstream-Status: 500\r\nA: b\r\n",
+    ),
+    (b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n", 404, 5, True, b"HTTP/1.1 404 Not Found\r\n"),
+    (b"HTTP/1.1 200 Fine\tby \x80me\r\nX: 1\r\n", 200, UNTIL_CLOSE, True, b"HTTP/1.1 200 Fine\tby \x80me\r\nX: 1\r\n"),
 ]
 
 
 @pytest.mark.parametrize(("raw", "status", "length", "keep_alive", "opened"), RESPONSES)
 def test_responses(raw: bytes, status: int, length: int, keep_alive: bool, opened: bytes) -> None:
-    head = parse_response(raw)
-    assert (head.status, head.length, head.keep_alive, head.open) == (status, length, keep_alive, opened)
+    found = parse_response(raw)
+    assert (found.status, found.length, found.keep_alive, found.open) == (status, length, keep_alive, opened)
+
+
+def test_an_operator_may_want_to_see_every_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_status, "_shown_from", 500)
+    for table in ("_STATUS_LINES", "_PLAIN_LINES"):
+        monkeypatch.setattr(head, table, dict(getattr(head, table)))
+    head.show_upstream_status_always()
+    said = [parse_response(b"HTTP/1.1 %b\r\n" % line).open for line in (b"200 OK", b"404 Not Found", b"103 Early Hints")]
+    assert [text.count(b"X-APISIX-Upstream-Status") for text in said] == [1, 1, 0]
 
 
 BAD_RESPONSES = [
+    b"HTTP/1.1 200 O\0K\r\n",
+    b"HTTP/1.1 200 OK\x0b\r\n",
+    b"HTTP/1.1 404 Not\x7fFound\r\n",
+    b"HTTP/1.1 200 OK\rX: y\r\n",
     b"HTTP/2.0 200 OK\r\n",
     b"HTTP/1.1 099 OK\r\n",
     b"HTTP/1.1 +20 OK\r\n",
