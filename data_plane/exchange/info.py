@@ -67,6 +67,11 @@ class DescribedExchange(Exchange):
         return None if self.node is None else len(self._tried) or 1
 
     @property
+    def declared_length(self) -> int:
+        """What the response says of its body's length; below 0 when it does not say."""
+        return self._length
+
+    @property
     def duration_ns(self) -> int | None:
         """Once the response is here in full, or what there will be of it."""
         over = self.state == DONE or (self.state == RESPONDING and self.conn is None)

@@ -1,9 +1,10 @@
 """An exchange whose plugins are all native: a loop over what its route's program says, without a chain.
 
 The law: the request goes on when every step of its phases has let it; a step that must wait leaves the exchange in STARTING,
-with what arrives of the body held as for a slow upstream. A response, whoever made it, passes the header filters once and its
-body the body filters, and the log steps run once, at the end. A step that raises ends the exchange as a failed Wasm plugin does
-(503, or a cut when something has left), and another step's turn does not come; only log steps fail alone.
+with what arrives of the body held as for a slow upstream, or all of it when the step wants to look at it. A response,
+whoever made it, passes the header filters once and its body the body filters, and the log steps run once, at the end. A step
+that raises ends the exchange as a failed Wasm plugin does (503, or a cut when something has left), and another step's turn does
+not come; only log steps fail alone.
 
 Most plugins look at requests only: they have NativeExchange, whose response is that of a plain exchange.
 """
@@ -20,6 +21,7 @@ from data_plane.exchange.info import DescribedExchange
 from data_plane.exchange.messages import CHUNKED, UNTIL_CLOSE, RequestHead
 from data_plane.exchange.outgoing import Outgoing
 from data_plane.exchange.sending import STARTING
+from shared.plugin.body import WholeBody
 from shared.plugin.program import Program, RequestStep, run_logs, step_name
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 class NativeExchange(DescribedExchange):
     """`request` is what plugins see, and what goes to the upstream."""
 
-    __slots__ = ("_answered", "_logged", "_program", "_waiting", "request", "response")
+    __slots__ = ("_answered", "_logged", "_program", "_waiting", "_wanted", "request", "response")
 
     def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None, program: Program) -> None:
         # Not DescribedExchange's: only the log phase asks when it began.
@@ -42,6 +44,8 @@ class NativeExchange(DescribedExchange):
         self.request_bytes = 0
         self._program = program
         self._waiting: Callable[[], None] | None = None
+        # A step that wants the whole body, and those behind it.
+        self._wanted: tuple[WholeBody, Iterator[RequestStep], RequestStep] | None = None
         # It does not know its exchange: that would be a cycle, which only the collector ends.
         self.request = Request(head, client, route)
         if program.sees_responses:
@@ -72,8 +76,19 @@ class NativeExchange(DescribedExchange):
         self.request_bytes += len(data)
         if self._is_too_large():
             self.client_failed("body_too_large")
-        else:
-            super().request_body(data, eos)
+            return
+        own = self.request.own
+        # What comes earlier is kept when it goes on.
+        if own is not None and own.kept_body is not None and self.state != STARTING:
+            own.kept_body.add(data)
+        super().request_body(data, eos)
+        if self._wanted is not None:
+            self._look_at_body()
+
+    def request_trailers(self, lines: bytes) -> None:
+        super().request_trailers(lines)
+        if self._wanted is not None:
+            self._look_at_body()
 
     def _is_too_large(self) -> bool:
         own = self.request.own
@@ -91,9 +106,13 @@ class NativeExchange(DescribedExchange):
         except Exception as error:
             self._failed(step, error)
             return
-        if request.own is not None and self._is_too_large():
-            self._fail("body_too_large")
-            return
+        own = request.own
+        if own is not None:
+            if self._is_too_large():
+                self._fail("body_too_large")
+                return
+            if own.kept_body is not None and self._outgoing is not None:
+                own.kept_body.add(self._outgoing.held())
         head = request.raw
         if head is not self.head.open and not head.startswith(self.head.method + b" "):
             if not self._program.changes_method:
@@ -102,9 +121,16 @@ class NativeExchange(DescribedExchange):
             self._change_method(request.upstream_method.encode())
         self._send(head)
 
-    def _answer(self, answer: Reply | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep) -> None:
+    def _answer(
+        self, answer: Reply | WholeBody | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep
+    ) -> None:
         if isinstance(answer, Reply):
             self._begin_reply(answer.open_head(), answer.body)
+        elif isinstance(answer, WholeBody):
+            self._wanted = (answer, steps, step)
+            self._look_at_body()
+            # The client may have been told to wait while there was nobody to read.
+            self._regulate_request()
         else:
             self._waiting = self.serving.runtime.wait(answer, partial(self._told, steps, step))
 
@@ -119,6 +145,32 @@ class NativeExchange(DescribedExchange):
             self._begin_reply(answer.open_head(), answer.body)
         else:
             self._run(steps)
+
+    def _look_at_body(self) -> None:
+        """More of the body that a step wants is here, or all of it."""
+        wanted = self._wanted
+        if wanted is None or self.state != STARTING:
+            return
+        whole, steps, step = wanted
+        if max(self.request_bytes, self.head.fields.length) > whole.limit:
+            self._wanted = None
+            self._fail("body_too_large")
+        elif self.request_done:
+            self._wanted = None
+            body = b"" if self._outgoing is None else self._outgoing.held()
+            try:
+                answer = whole.then(self.request, body)
+            except Exception as error:
+                self._failed(step, error)
+                return
+            if answer is None:
+                self._run(steps)
+            else:
+                self._answer(answer, steps, step)
+
+    def _request_backlog(self) -> int:
+        """A body that is wanted as a whole has to come, up to the limit that was named with it."""
+        return 0 if self._wanted is None or self._outgoing is None else -self._outgoing.size
 
     def _change_method(self, method: bytes) -> None:
         """The upstream answers what it is asked, the client what it has asked."""
@@ -169,7 +221,7 @@ class NativeFilterExchange(NativeExchange):
         if sent.method == b"HEAD" != self.head.method:
             # A plugin has made it a HEAD, so that the upstream's length is that of no body.
             length, framing = 0, length_line(0)
-        response = self.response = Response(head, status)
+        response = self.response = Response(head, status, length)
         step: object = None
         try:
             for step in self._program.header_filter:

@@ -57,6 +57,10 @@ class Outgoing:
             self._pieces.append(data)
             self.size += len(data)
 
+    def held(self) -> bytes:
+        """What of the body is here and has not been taken."""
+        return b"".join(self._pieces)
+
     def end_with(self, trailers: bytes) -> None:
         """The end, with field lines behind it where chunks leave room for them."""
         self.eos = True

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from data_plane.config.snapshot import Binding, FailurePolicy, NativeBinding, PluginBinding
 from data_plane.plugins.chain import ChainOwner, WasmChain
 from data_plane.plugins.interface import ChainSink, PluginRuntime, StreamInfo
-from data_plane.plugins.link import Link, LinkSlot
+from data_plane.plugins.link import Link, LinkSlot, Stop
+from shared.plugin.body import WholeBody
 from shared.plugin.head import value_bytes
 from shared.plugin.plugin import REQUEST_PHASES
 from shared.plugin.program import BodyStep, HeaderStep, LogStep, RequestStep, request_steps, run_logs, step_name
@@ -24,13 +25,14 @@ from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
 from shared.proxy_wasm.abi import Direction, Effect, MapType
 from shared.proxy_wasm.outcome import Outcome, SentReply
-from shared.proxy_wasm.replies import PLUGIN_FAILED
+from shared.proxy_wasm.replies import BODY_TOO_LARGE, PLUGIN_FAILED
 from shared.proxy_wasm.vm import HttpContext
 
 if TYPE_CHECKING:
     from shared.plugin.request import ExchangeFacts
 
 _PAUSE = 1
+_GOES_ON = Outcome(0, Effect.CONTINUE_REQUEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +142,21 @@ class NativeContext:
         self._steps = steps
         self._seen = seen
         self._waiting: Callable[[], None] | None = None
+        # A step that wants the whole body, and those behind it.
+        self._wanted: tuple[WholeBody, Iterator[RequestStep], RequestStep] | None = None
+        self._head_is_all = False
         self.link: NativeLink
 
     def request_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome:
         self._seen.request.raw = head
+        self._head_is_all = eos
         return self._run(iter(self._steps.request)) or self._seen.request.raw
 
     def response_headers(self, head: bytes, eos: bool, silent: bool = False) -> bytes | Outcome:
         seen = self._seen
         response = seen.response
         if response is None:
-            response = seen.response = Response(head, int(head[9:12]))
+            response = seen.response = Response(head, int(head[9:12]), seen.exchange.declared_length)
         else:
             response.raw, response.status = head, int(head[9:12])
         step: object = None
@@ -206,11 +212,53 @@ class NativeContext:
             return self._failed(step, error)
         return None
 
-    def _answered(self, answer: Reply | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep) -> Outcome:
+    def _answered(
+        self, answer: Reply | WholeBody | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep
+    ) -> Outcome | None:
         if isinstance(answer, Reply):
             return _replied(answer)
+        if isinstance(answer, WholeBody):
+            self._wanted = (answer, steps, step)
+            stop = self.link.stops[Direction.REQUEST]
+            outcome = self.look_at_body(stop)
+            if outcome is not None:
+                return None if outcome is _GOES_ON else outcome
+            if stop is not None:
+                self.link.mixed.let_body_come(stop.size)
+            return Outcome(_PAUSE, 0)
         self._waiting = self._seen.runtime.wait(answer, partial(self._told, steps, step))
         return Outcome(_PAUSE, 0)
+
+    def look_at_body(self, stop: Stop | None) -> Outcome | None:
+        """What follows from as much of the wanted body as is held here; None when more has to come."""
+        if self._wanted is None:
+            return None
+        whole, steps, step = self._wanted
+        if (0 if stop is None else stop.size) > whole.limit or self._seen.exchange.head.fields.length > whole.limit:
+            self._wanted = None
+            status, body, fields, details = BODY_TOO_LARGE[Direction.REQUEST]
+            return Outcome(0, Effect.LOCAL_REPLY, reply=SentReply(status, body, fields, details, None))
+        if not (self._head_is_all or (stop is not None and (stop.eos or stop.trailers is not None))):
+            return None
+        self._wanted = None
+        try:
+            answer = whole.then(self._seen.request, b"" if stop is None else b"".join(stop.pieces))
+        except Exception as error:
+            return self._failed(step, error)
+        outcome = self._run(steps) if answer is None else self._answered(answer, steps, step)
+        return outcome or _GOES_ON
+
+    @property
+    def wants_body(self) -> bool:
+        return self._wanted is not None
+
+    def body_passed(self, data: bytes) -> None:
+        """Each piece that goes on, also one that was held."""
+        own = self._seen.request.own
+        kept = None if own is None else own.kept_body
+        if kept is not None and kept.by in (None, self):
+            kept.by = self
+            kept.add(data)
 
     def _told(self, steps: Iterator[RequestStep], step: RequestStep, answer: Reply | None, error: BaseException | None) -> None:
         self._waiting = None
@@ -221,7 +269,7 @@ class NativeContext:
         else:
             outcome = self._run(steps)
         if outcome is None:
-            outcome = Outcome(0, Effect.CONTINUE_REQUEST)
+            outcome = _GOES_ON
         if not outcome.paused:
             self.link.apply(outcome)
 
@@ -247,6 +295,14 @@ class NativeLink(Link):
         self.slot = cast(LinkSlot, _NoSlot)
         # It has all of an HttpContext that a chain uses.
         self.context = cast(HttpContext, context)
+
+    @property
+    def native(self) -> NativeContext | None:
+        return cast("NativeContext | None", self.context)
+
+    @property
+    def mixed(self) -> MixedChain:
+        return cast("MixedChain", self.chain)
 
     @property
     def policy(self) -> FailurePolicy:
@@ -280,6 +336,9 @@ def mixed_chain(runtime: Links, arrangement: Arrangement, sink: ChainSink, info:
 class MixedChain(WasmChain):
     """`links` and `response_links` have the same Wasm links."""
 
+    # Bytes that are held and are no reason to stop reading, as a plugin wants the whole body.
+    _exempt = 0
+
     def __init__(self, links: list[Link], response_links: list[Link], sink: ChainSink, owner: ChainOwner) -> None:
         super().__init__(links, sink, owner)
         self._response_links = response_links
@@ -287,6 +346,34 @@ class MixedChain(WasmChain):
             link.chain = self
             if link.context is not None and link.context.vm.reads_response_body:
                 self.reads_response_body = True
+
+    def _body_through(self, link: Link, direction: Direction, data: bytes, eos: bool) -> bytes | None:
+        passed = super()._body_through(link, direction, data, eos)
+        native = link.native if isinstance(link, NativeLink) and not direction else None
+        if native is None:
+            return passed
+        if passed is not None:
+            native.body_passed(passed)
+        elif native.wants_body:
+            self._exempt += len(data)
+            self._count(Direction.REQUEST, -len(data))
+            self._look(link, native)
+        return passed
+
+    def let_body_come(self, held: int) -> None:
+        """So much of a body is held that is wanted as a whole from now on."""
+        self._exempt += held
+        self._count(Direction.REQUEST, -held)
+        # The client may have been told to wait.
+        self._sink.forward_request_body(b"", False)
+
+    def _look(self, link: Link, native: NativeContext) -> None:
+        outcome = native.look_at_body(link.stops[Direction.REQUEST])
+        if outcome is not None:
+            exempt, self._exempt = self._exempt, 0
+            self._count(Direction.REQUEST, exempt)
+            if not outcome.paused:
+                self.apply(link, outcome)
 
     def _trailers_through(self, link: Link, direction: Direction, lines: bytes) -> bytes | None:
         """What a native plugin has kept of the body goes on before them."""
@@ -297,4 +384,7 @@ class MixedChain(WasmChain):
                 return None
             if outcome.data:
                 self._body(direction, self._after(link, direction), outcome.data, False)
-        return super()._trailers_through(link, direction, lines)
+        passed = super()._trailers_through(link, direction, lines)
+        if passed is None and isinstance(link, NativeLink) and link.native is not None and link.native.wants_body:
+            self._look(link, link.native)
+        return passed

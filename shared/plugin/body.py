@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shared.plugin.request import Request
 
 # What a phase may answer once the body is here: the request pauses again when it is awaitable.
-Then = Callable[["Request", bytes], "Reply | None | Awaitable[Reply | None]"]
+Then = Callable[["Request", bytes], "Reply | Awaitable[Reply | None] | None"]
 
 
 class WholeBody:
@@ -28,8 +28,8 @@ class WholeBody:
 
 
 class KeptBody:
-    """The beginning of a body that goes on, for the log phase: `limit` bytes at most. `by`: who adds what goes by, where several
-    could."""
+    """The beginning of a body that goes on, for the log phase: `limit` bytes at most. `by`: who adds what goes by, where
+    several could."""
 
     __slots__ = ("_left", "_pieces", "by", "limit")
 

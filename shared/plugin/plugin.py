@@ -2,7 +2,8 @@
 
 The law: all that can be done when the configuration is read is done in `__init__`; a phase only looks and answers. A phase
 answers None (go on), or a Reply that ends the request's way to the upstream. It is a plain function; one that must wait is
-`async def` (or returns an awaitable when it must), and only then does the request pause.
+`async def` (or returns an awaitable when it must), one that looks at the request's body answers a WholeBody, and only then does
+the request pause.
 
 | phase         | when                                                                          | may answer |
 |---------------|-------------------------------------------------------------------------------|------------|
@@ -23,13 +24,14 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from shared.plugin.body import WholeBody
 from shared.plugin.host import Host
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
 
 C = TypeVar("C", bound=BaseModel)
 
-Answer = Reply | None | Awaitable[Reply | None]
+Answer = Reply | None | WholeBody | Awaitable[Reply | None]
 Phase = Literal["rewrite", "access", "before_proxy", "header_filter", "body_filter", "log"]
 REQUEST_PHASES: tuple[Phase, ...] = ("rewrite", "access", "before_proxy")
 PHASES: tuple[Phase, ...] = (*REQUEST_PHASES, "header_filter", "body_filter", "log")

@@ -6,9 +6,10 @@ plugins again. A step is a bound method of a plugin, or of a `Gate` before one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from shared.plugin.body import Then, WholeBody
 from shared.plugin.plugin import REQUEST_PHASES, Answer, AnyPlugin, Phase
 from shared.plugin.reply import Reply, json_body
 from shared.plugin.request import ExchangeFacts, Request, Response
@@ -78,11 +79,19 @@ class Gate:
     def _told(self, answer: Answer) -> Answer:
         if answer is None or self._error_response is None:
             return answer
-        return self._replaced(answer) if isinstance(answer, Reply) else self._later(answer)
+        if isinstance(answer, Reply):
+            return self._replaced(answer)
+        return WholeBody(answer.limit, self._told_of(answer)) if isinstance(answer, WholeBody) else self._later(answer)
 
-    async def _later(self, answer: Answer) -> Reply | None:
-        assert answer is not None
-        assert not isinstance(answer, Reply)
+    def _told_of(self, wanted: WholeBody) -> Then:
+        def then(request: Request, body: bytes) -> Reply | Awaitable[Reply | None] | None:
+            answer = self._told(wanted.then(request, body))
+            assert not isinstance(answer, WholeBody)
+            return answer
+
+        return then
+
+    async def _later(self, answer: Awaitable[Reply | None]) -> Reply | None:
         reply = await answer
         return None if reply is None else self._replaced(reply)
 

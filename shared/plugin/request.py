@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_plus
 
 from shared.expression.request import RequestVariables
+from shared.plugin.body import KeptBody
 from shared.plugin.consumer import CONSUMER_HEADERS, Consumer
 from shared.plugin.head import Head, text
 from shared.plugin.reply import STATUSES, status_line
@@ -105,6 +106,10 @@ class ExchangeFacts(Peer, Protocol):
         """Once the response is complete, or what there will be of it."""
 
     @property
+    def declared_length(self) -> int:
+        """Of the response's body; below 0 when nothing was declared."""
+
+    @property
     def request_bytes(self) -> int: ...
 
     @property
@@ -119,7 +124,7 @@ class Own:
     at most, the consumer, and `exchange`, in the log phase only (it would be a cycle before).
     """
 
-    __slots__ = ("client_address", "consumer", "context", "exchange", "max_body", "variables", "variables_of")
+    __slots__ = ("client_address", "consumer", "context", "exchange", "kept_body", "max_body", "variables", "variables_of")
 
     def __init__(self) -> None:
         self.context: dict[Hashable, Any] = {}
@@ -128,6 +133,7 @@ class Own:
         self.client_address: tuple[str, int] | None = None
         self.consumer: Consumer | None = None
         self.max_body: int | None = None
+        self.kept_body: KeptBody | None = None
         self.exchange: ExchangeFacts | None = None
 
 
@@ -199,6 +205,20 @@ class Request(Head):
     def limit_body(self, size: int) -> None:
         """A body of more bytes is refused (413), or cut."""
         self._owned().max_body = size
+
+    def keep_body(self, limit: int) -> None:
+        """So many bytes of the body's beginning are copied as they go by. In the phases before the upstream."""
+        own = self._owned()
+        if own.kept_body is None:
+            own.kept_body = KeptBody(limit)
+        else:
+            own.kept_body.widen(limit)
+
+    @property
+    def kept_body(self) -> bytes:
+        """What has been copied, all of it in the log phase."""
+        own = self.own
+        return b"" if own is None or own.kept_body is None else own.kept_body.data
 
     @property
     def method(self) -> str:
@@ -337,14 +357,15 @@ class Request(Head):
 
 
 class Response(Head):
-    """What goes to the client."""
+    """What goes to the client. `content_length` is what was declared of its body, below 0 when nothing was."""
 
-    __slots__ = ("status",)
+    __slots__ = ("content_length", "status")
 
-    def __init__(self, raw: bytes, status: int) -> None:
+    def __init__(self, raw: bytes, status: int, content_length: int = -1) -> None:
         self.raw = raw
         self._lower_of: bytes | None = None
         self.status = status
+        self.content_length = content_length
 
     def set_status(self, status: int) -> None:
         """Raises ValueError outside of 200 to 599."""

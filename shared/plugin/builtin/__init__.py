@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from shared.plugin.builtin.brotli import Brotli
 from shared.plugin.builtin.client_control import ClientControl
 from shared.plugin.builtin.cors import Cors
 from shared.plugin.builtin.csrf import Csrf
 from shared.plugin.builtin.echo import Echo
 from shared.plugin.builtin.fault_injection import FaultInjection
+from shared.plugin.builtin.gzip import Gzip
 from shared.plugin.builtin.ip_restriction import IpRestriction
 from shared.plugin.builtin.mocking import Mocking
 from shared.plugin.builtin.proxy_rewrite import ProxyRewrite
@@ -14,17 +16,20 @@ from shared.plugin.builtin.real_ip import RealIp
 from shared.plugin.builtin.redirect import Redirect
 from shared.plugin.builtin.referer_restriction import RefererRestriction
 from shared.plugin.builtin.request_id import RequestId
+from shared.plugin.builtin.request_validation import RequestValidation
 from shared.plugin.builtin.response_rewrite import ResponseRewrite
 from shared.plugin.builtin.ua_restriction import UaRestriction
 from shared.plugin.builtin.uri_blocker import UriBlocker
 from shared.plugin.plugin import AnyPlugin
 
 BUILTIN: tuple[type[AnyPlugin], ...] = (
+    Brotli,
     ClientControl,
     Cors,
     Csrf,
     Echo,
     FaultInjection,
+    Gzip,
     IpRestriction,
     Mocking,
     ProxyRewrite,
@@ -32,6 +37,7 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     Redirect,
     RefererRestriction,
     RequestId,
+    RequestValidation,
     ResponseRewrite,
     UaRestriction,
     UriBlocker,

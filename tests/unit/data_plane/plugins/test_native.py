@@ -12,7 +12,8 @@ from data_plane.exchange.messages import RequestFields, RequestHead
 from data_plane.plugins.interface import Told
 from data_plane.plugins.native import arrange
 from shared.plugin import Plugin, Reply, Request, Response, Spec
-from shared.plugin.plugin import Phase
+from shared.plugin.body import WholeBody
+from shared.plugin.plugin import Answer, Phase
 from shared.plugin.program import Bound
 from shared.schema.request_filter import RequestFilter
 from tests.support.chain import GET, Case, Worker
@@ -52,7 +53,7 @@ class Mark(Plugin[Nothing]):
     def rewrite(self, request: Request) -> Reply | None:
         return self._mark("rewrite", request)
 
-    def access(self, request: Request) -> Reply | Awaitable[Reply | None] | None:
+    def access(self, request: Request) -> Answer:
         return self._later(request) if self._waits else self._mark("access", request)
 
     async def _later(self, request: Request) -> Reply | None:
@@ -76,6 +77,7 @@ class Exchange(Facts):
     head = RequestHead(b"GET", b"/p", GET, RequestFields(b"", 1, b"h", b"h", b""))
     route = Route("1", "one", None, (), Timeouts())
     duration_ns = None
+    declared_length = -1
 
 
 class MixedCase(Case):
@@ -233,3 +235,76 @@ def test_a_wasm_plugins_error_in_other_words(worker: Worker) -> None:
     reply = case.replies[0]
     assert (reply.status, reply.body) == (403, b'{"sorry":1}\n')
     assert dict(reply.fields)[b"content-type"] == b"application/json"
+
+
+class Wants(Mark):
+    """Wants so many bytes of a body at most, and says what it has read; keeps two bytes of what goes by."""
+
+    def __init__(self, label: str, limit: int, reply: bool = False) -> None:
+        super().__init__(label, "access", reply=reply)
+        self._whole = WholeBody(limit, self._read)
+
+    def access(self, request: Request) -> WholeBody:
+        request.keep_body(2)
+        self.seen = request
+        return self._whole
+
+    def _read(self, request: Request, body: bytes) -> Reply | None:
+        request.add_header(self.label, body.decode())
+        return self._mark("access", request) if self._reply else None
+
+
+def test_a_body_is_held_for_the_plugin_that_wants_it_whole(worker: Worker) -> None:
+    wants = Wants("x", 10)
+    case = MixedCase(worker, wasm(worker, 3), native(wants, 2), native(Mark("y", "access"), 1))
+    case.chain.request_head(GET, b"", False)
+    case.chain.request_body(b"12", False)
+    assert (heads(worker.take()), case.chain.request_backlog) == ([], 0)
+    case.chain.request_body(b"3", True)
+    assert heads(worker.take()) == [f"{HEAD}|a: 1|x: 123|y: access 1", "> '12'", "> '3' eos"]
+    assert (case.chain.request_backlog, case.chain.holding, wants.seen.kept_body) == (0, False, b"12")
+
+
+def test_without_a_body_nothing_is_held(worker: Worker) -> None:
+    case = MixedCase(worker, wasm(worker, 3), native(Wants("x", 10), 2))
+    assert heads(case.request()) == [f"{HEAD}|a: 1|x: "]
+
+
+def test_trailers_end_a_body_that_is_wanted(worker: Worker) -> None:
+    case = MixedCase(worker, wasm(worker, 3), native(Wants("x", 10), 2))
+    case.chain.request_head(GET, b"", False)
+    case.chain.request_body(b"12", False)
+    case.chain.request_trailers(b"t: 1\r\n")
+    assert heads(worker.take()) == [f"{HEAD}|a: 1|x: 12", "> '12'", "> trailers t: 1"]
+
+
+@pytest.mark.parametrize(("limit", "status"), [(2, 413), (10, 403)])
+def test_a_body_that_is_wanted_may_be_refused(worker: Worker, limit: int, status: int) -> None:
+    case = MixedCase(worker, wasm(worker, 3), native(Wants("x", limit, reply=True), 2))
+    case.chain.request_head(GET, b"", False)
+    case.chain.request_body(b"12", False)
+    case.chain.request_body(b"3", False)
+    case.chain.request_body(b"", True)
+    assert (case.replies[0].status, case.chain.request_backlog) == (status, 0)
+
+
+def test_a_body_that_came_while_another_plugin_waited_is_wanted_too(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[Told] = []
+
+    def wait(answer: Coroutine[object, object, Reply | None], told: Told) -> Callable[[], None]:
+        answer.close()
+        waiting.append(told)
+        return lambda: None
+
+    monkeypatch.setattr(worker.runtime, "wait", wait)
+    first = Mark("w", "access", waits=True)
+    case = MixedCase(worker, wasm(worker, 4), native(first, 3), native(Wants("x", 10), 2))
+    case.chain.request_head(GET, b"", False)
+    case.chain.request_body(b"12", False)
+    assert case.chain.request_backlog == 2
+    worker.take()
+    waiting[0](None, None)
+    assert (worker.take(), case.chain.request_backlog) == (["> ''"], 0)
+    case.chain.request_body(b"3", True)
+    assert heads(worker.take()) == [f"{HEAD}|a: 1|x: 123", "> '12'", "> '3' eos"]
+    assert case.chain.request_backlog == 0
