@@ -29,7 +29,7 @@ from shared.proxy_wasm.replies import BODY_TOO_LARGE, PLUGIN_FAILED
 from shared.proxy_wasm.vm import HttpContext
 
 if TYPE_CHECKING:
-    from shared.plugin.request import ExchangeFacts
+    from shared.plugin.facts import ExchangeFacts
 
 _PAUSE = 1
 _GOES_ON = Outcome(0, Effect.CONTINUE_REQUEST)

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from shared.plugin.body import Then, WholeBody
+from shared.plugin.facts import ExchangeFacts
 from shared.plugin.plugin import REQUEST_PHASES, Answer, AnyPlugin, Phase
 from shared.plugin.reply import Reply, json_body
-from shared.plugin.request import ExchangeFacts, Request, Response
+from shared.plugin.request import Request, Response
 
 RequestStep = Callable[[Request], Answer]
 HeaderStep = Callable[[Request, Response], None]

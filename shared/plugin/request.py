@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 from shared.expression.request import RequestVariables
@@ -23,6 +23,8 @@ from shared.request_path import normalise
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
+    from shared.plugin.facts import Asked, ExchangeFacts, Matched, Peer
+
 
 # A name, an IPv4 address or a bracketed IPv6 address, and perhaps a port.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -32,88 +34,6 @@ def check_authority(value: str) -> None:
     """Raises ValueError for what cannot be a Host."""
     if _AUTHORITY.fullmatch(value) is None:
         raise ValueError(f"not a host with an optional port: {value!r}")
-
-
-class Fields(Protocol):
-    """What a request's field lines said; `length` is that of the body, 0 for none, below 0 when it is not known yet.
-    `minor_version` is 2 for HTTP/2."""
-
-    authority: bytes
-    host: bytes
-    length: int
-    minor_version: int
-
-
-class Asked(Protocol):
-    """The request's head as it came: `open` is the open head, `path` normalised."""
-
-    @property
-    def method(self) -> bytes: ...
-
-    @property
-    def path(self) -> bytes: ...
-
-    @property
-    def open(self) -> bytes: ...
-
-    @property
-    def fields(self) -> Fields: ...
-
-
-class Matched(Protocol):
-    """The route that was found."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def service_id(self) -> str | None: ...
-
-
-class Peer(Protocol):
-    """The client's connection; addresses are (host, port)."""
-
-    @property
-    def client_address(self) -> tuple[str, int]: ...
-
-    @property
-    def local_address(self) -> tuple[str, int]: ...
-
-
-class ExchangeFacts(Peer, Protocol):
-    """The exchange, for the log phase. Times are Unix nanoseconds, sizes those of bodies."""
-
-    @property
-    def head(self) -> Asked: ...
-
-    @property
-    def route(self) -> Matched | None: ...
-
-    @property
-    def connection_id(self) -> int: ...
-
-    @property
-    def upstream_address(self) -> tuple[str, int] | None: ...
-
-    @property
-    def start_time_ns(self) -> int: ...
-
-    @property
-    def duration_ns(self) -> int | None:
-        """Once the response is complete, or what there will be of it."""
-
-    @property
-    def declared_length(self) -> int:
-        """Of the response's body; below 0 when nothing was declared."""
-
-    @property
-    def request_bytes(self) -> int: ...
-
-    @property
-    def response_bytes(self) -> int: ...
 
 
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")

@@ -55,7 +55,7 @@ PURE = (
     "shared.plugin_merge",
     *(f"shared.limits.{name}" for name in ("bucket", "gauge", "windows")),
     # Not its builtin plugins: some wait, some tell the time.
-    *(f"shared.plugin.{name}" for name in ("fields", "head", "header_edits", "plugin")),
+    *(f"shared.plugin.{name}" for name in ("body", "facts", "fields", "head", "header_edits", "json_schema", "plugin")),
     *(f"shared.plugin.{name}" for name in ("program", "registry", "reply", "request", "template")),
     "shared.proxy_wasm",
 )
