@@ -18,6 +18,10 @@ class CoreBuildHook(BuildHookInterface[Any]):
 
     PLUGIN_NAME = "custom"
 
+    def dependencies(self) -> list[str]:
+        """The gateway's own: compiling reads their types, and an isolated build would not have them."""
+        return list(self.metadata.core.dependencies)
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         core_build = _load_by_path(Path(self.root) / PACKAGE / "core_build.py")
         core = core_build.ensure_core()
