@@ -61,6 +61,7 @@ class GrpcCall:
         self._pool = pool
         self._call = call
         self._upstream = upstream
+        self.keepalive = upstream.keepalive_pool
         self._fields = fields
         self._unary = message is not None
         self._limit = limit

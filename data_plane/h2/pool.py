@@ -1,7 +1,7 @@
 """The HTTP/2 connections of one worker to the upstreams of gRPC.
 
 The law: calls to one node share a connection as long as it takes more streams; those that come while it is being opened wait
-for it. Over TLS a server that does not choose `h2` is refused.
+for it. A connection is kept as long as its upstream says. Over TLS a server that does not choose `h2` is refused.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import asyncio
 import ssl
 from typing import Protocol
 
-from data_plane.config.snapshot import Node
+from data_plane.config.snapshot import KeepalivePool, Node
 from data_plane.h2.upstream import UpstreamH2Connection
 from data_plane.upstream_tls.contexts import TlsMaterialError
 
 
 class H2Waiter(Protocol):
+    @property
+    def keepalive(self) -> KeepalivePool:
+        """Of its upstream."""
+
     def h2_ready(self, conn: UpstreamH2Connection) -> None: ...
 
     def h2_failed(self, kind: str) -> None: ...
@@ -56,18 +60,18 @@ class H2Pool:
             waiting.append(waiter)
             return
         self._waiting[key] = [waiter]
-        self._connect(node, seconds)
+        self._connect(node, seconds, waiter.keepalive)
 
-    def _connect(self, node: Node, seconds: float) -> None:
-        task = self.loop.create_task(self._connected(node, seconds))
+    def _connect(self, node: Node, seconds: float, keepalive: KeepalivePool) -> None:
+        task = self.loop.create_task(self._connected(node, seconds, keepalive))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connected(self, node: Node, seconds: float) -> None:
+    async def _connected(self, node: Node, seconds: float, keepalive: KeepalivePool) -> None:
         key, failure, conn = node.key, "upstream_connect_failed", None
         try:
             async with asyncio.timeout(seconds):
-                conn = await self._new(node)
+                conn = await self._new(node, keepalive)
         except TimeoutError:
             failure = "upstream_connect_timeout"
         # A name that cannot even be asked for is a UnicodeError.
@@ -88,15 +92,17 @@ class H2Pool:
             waiting.pop(0).h2_ready(conn)
         if waiting:
             self._waiting[key] = waiting + self._waiting.get(key, [])
-            self._connect(node, seconds)
+            self._connect(node, seconds, waiting[0].keepalive)
 
-    async def _new(self, node: Node) -> UpstreamH2Connection | None:
+    async def _new(self, node: Node, keepalive: KeepalivePool) -> UpstreamH2Connection | None:
         """Raises OSError, also when the server does not speak HTTP/2."""
         key = node.key
         security = self._security
         context = None if security is None else await security.get()
         transport, conn = await self.loop.create_connection(
-            lambda: UpstreamH2Connection(self.loop, lambda closed: self._forget(key, closed)),
+            lambda: UpstreamH2Connection(
+                self.loop, lambda closed: self._forget(key, closed), keepalive, lambda: self._trim(key, keepalive.size)
+            ),
             node.address or node.host,
             node.port,
             ssl=context,
@@ -113,6 +119,12 @@ class H2Pool:
             conns.remove(conn)
             if not conns:
                 del self._open[key]
+
+    def _trim(self, key: bytes, size: int) -> None:
+        """A connection has nothing to do: keep so many of those."""
+        idle = [conn for conn in self._open.get(key, ()) if not conn.streams]
+        for conn in idle[size:]:
+            conn.close()
 
     def is_empty(self) -> bool:
         return not (self._open or self._waiting)

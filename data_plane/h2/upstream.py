@@ -1,7 +1,8 @@
 """A connection to an upstream over HTTP/2, shared by many streams: requests out, events of streams in.
 
 The law: a stream is told its end once, by `h2_end` or `h2_lost`. A peer that says GOAWAY keeps the streams that it has begun;
-those that it has not can go elsewhere. Data is handed on as it comes; a stream that is paused gets no more than its window.
+those that it has not can go elsewhere. A connection takes so many requests, and is idle for so long, as its upstream's
+`keepalive_pool` says. Data is handed on as it comes; a stream that is paused gets no more than its window.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from h2 import events
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
+from data_plane.config.snapshot import KeepalivePool
 from data_plane.h2.abuse import ANSWERED, SENT
 from data_plane.h2.connection import CLOSED, LAST, LEAVING, H2Protocol, Handlers
 from data_plane.h2.outflow import Outflow
 from data_plane.http import limits
 from shared.proxy_wasm.pairs import Pairs
 
-# An idle connection is closed after nginx's keepalive_timeout for upstreams.
-IDLE_SECONDS = 60.0
+# A new connection whose first stream never comes.
+UNUSED_SECONDS = 10.0
 # RFC 9113 6.5.2 asks servers to take no fewer; before a server has said how many, it may be no more.
 MOST_STREAMS = 100
 # Half of all stream ids: far from the end of them, another connection is opened.
@@ -73,17 +75,25 @@ class _Stream(Outflow):
 
 
 class UpstreamH2Connection(H2Protocol[_Stream]):
-    """`closed` is told when it takes no more streams; `problem` is why it ended."""
+    """`closed` is told when it takes no more streams, `rested` when it has none; `problem` is why it ended."""
 
     window = WINDOW
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, closed: Callable[[UpstreamH2Connection], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        closed: Callable[[UpstreamH2Connection], None],
+        keepalive: KeepalivePool,
+        rested: Callable[[], None],
+    ) -> None:
         super().__init__(loop, client_side=True, opening=0)
         self.problem = "upstream_closed"
         self.opened = 0
         # When something last came, in the loop's seconds.
         self.heard_at = loop.time()
         self._closed = closed
+        self._keepalive = keepalive
+        self._rested = rested
         self._sent_frames = 0
 
     def __repr__(self) -> str:
@@ -103,7 +113,7 @@ class UpstreamH2Connection(H2Protocol[_Stream]):
         stream = self.streams[stream_id] = _Stream(stream_id, listener)
         stream.eos = stream.ended = eos
         self.opened += 1
-        if stream_id >= LAST_STREAM:
+        if stream_id >= LAST_STREAM or self.opened >= self._keepalive.requests:
             self._end()
         if not self._blocked:
             self._deadline.clear()
@@ -160,7 +170,8 @@ class UpstreamH2Connection(H2Protocol[_Stream]):
         for option, seconds in KEEPALIVE:
             sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
         super().connection_made(transport)
-        self.rest()
+        # Whoever it was opened for comes in one of the loop's next rounds, also where nothing is to be kept.
+        self._deadline.set(UNUSED_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
@@ -269,7 +280,8 @@ class UpstreamH2Connection(H2Protocol[_Stream]):
         if self._state == LAST:
             self._leave("closed")
         elif not self._blocked:
-            self._deadline.set(IDLE_SECONDS)
+            self._deadline.set(self._keepalive.idle_timeout)
+            self._rested()
 
     def _expired(self) -> None:
         if self._blocked:

@@ -19,7 +19,7 @@ from data_plane.http.limits import INTERIM_RESPONSES
 from data_plane.http.timers import NEVER, Deadline
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Node
+    from data_plane.config.snapshot import KeepalivePool, Node
     from data_plane.exchange.requester import Requester
     from data_plane.h2.pool import H2Pool
     from data_plane.h2.upstream import UpstreamH2Connection
@@ -39,8 +39,17 @@ IDLE, OPEN, ASKING, DONE = range(4)
 class UpstreamStream:
     """Made for one exchange; it is the pool's waiter, and the listener of the connection that it gets."""
 
-    def __init__(self, pool: H2Pool, node: Node, connect_timeout: float, scheme: bytes, exchange: Requester) -> None:
+    def __init__(
+        self,
+        pool: H2Pool,
+        node: Node,
+        connect_timeout: float,
+        keepalive: KeepalivePool,
+        scheme: bytes,
+        exchange: Requester,
+    ) -> None:
         self.exchange: Requester | None = exchange
+        self.keepalive = keepalive
         self.reused = False
         self._pool = pool
         self._conn: UpstreamH2Connection

@@ -61,7 +61,8 @@ class H2Upstreams:
             self._drop_unused()
             pool = self._pools[tls] = H2Pool(self._loop, None if tls is None else Secured(self._owner, tls))
         scheme = b"http" if tls is None else b"https"
-        pool.ask(node, timeouts.connect, UpstreamStream(pool, node, timeouts.connect, scheme, exchange))
+        stream = UpstreamStream(pool, node, timeouts.connect, upstream.keepalive_pool, scheme, exchange)
+        pool.ask(node, timeouts.connect, stream)
 
     def _drop_unused(self) -> None:
         """Another certificate or name is another pool."""

@@ -9,9 +9,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event
 
+from data_plane.config.snapshot import KeepalivePool
 from data_plane.h2.upstream import UpstreamH2Connection
 from tests.support.chain import ManualLoop
 
+KEPT = KeepalivePool()
 FIELDS = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/s/m"), (b":authority", b"h")]
 
 
@@ -22,18 +24,22 @@ class Socket:
 class Wire:
     """The transport, and the server at its end."""
 
-    def __init__(self, *, greets: bool = True, loop: ManualLoop | None = None) -> None:
+    def __init__(self, *, greets: bool = True, loop: ManualLoop | None = None, keepalive: KeepalivePool = KEPT) -> None:
         self.loop = loop or ManualLoop()
         self.ended: list[UpstreamH2Connection] = []
         self.closed = self.stuck = False
+        self.rested = 0
         self.unread = 0
         self.server = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         self.events: list[Event] = []
-        self.conn = UpstreamH2Connection(cast(asyncio.AbstractEventLoop, self.loop), self.ended.append)
+        self.conn = UpstreamH2Connection(cast(asyncio.AbstractEventLoop, self.loop), self.ended.append, keepalive, self._rested)
         self.conn.connection_made(cast(asyncio.BaseTransport, self))
         if greets:
             self.server.initiate_connection()
             self.reply()
+
+    def _rested(self) -> None:
+        self.rested += 1
 
     def get_extra_info(self, name: str) -> Socket:
         return Socket()

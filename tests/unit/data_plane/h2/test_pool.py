@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from data_plane.config.snapshot import Node
+from data_plane.config.snapshot import KeepalivePool, Node
 from data_plane.h2.pool import H2Pool
-from data_plane.h2.upstream import UpstreamH2Connection
+from data_plane.h2.upstream import MOST_STREAMS, StreamListener, UpstreamH2Connection
 from tests.support.gateway import HOST, node
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+KEPT = KeepalivePool()
 FIELDS = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/s/m"), (b":authority", b"h")]
 
 
 class Waiter:
-    def __init__(self) -> None:
+    def __init__(self, keepalive: KeepalivePool = KEPT) -> None:
+        self.keepalive = keepalive
         self.told = asyncio.get_running_loop().create_future()
 
     def h2_ready(self, conn: UpstreamH2Connection) -> None:
@@ -85,8 +87,8 @@ async def test_a_peer_that_closes_at_once_is_asked_once() -> None:
     async with serving(refuse) as (pool, target):
         gone = Waiter()
 
-        async def already_closed(_: Node) -> UpstreamH2Connection | None:
-            conn = await made(target)
+        async def already_closed(_: Node, keepalive: KeepalivePool) -> UpstreamH2Connection | None:
+            conn = await made(target, keepalive)
             assert conn is not None
             conn.close()
             return conn
@@ -119,3 +121,36 @@ async def test_a_full_connection_gets_a_second_beside_it() -> None:
         pool.ask(target, 5, second)
         assert await second.told is not conn
         assert [len(conns) for conns in pool._open.values()] == [2]
+
+
+class Opener(Waiter):
+    def h2_ready(self, conn: UpstreamH2Connection) -> None:
+        conn.open(cast(StreamListener, self), FIELDS)
+        super().h2_ready(conn)
+
+
+async def test_a_connection_takes_so_many_requests_and_another_the_next_ones() -> None:
+    async with serving(hold) as (pool, target):
+        waiters = [Opener(KeepalivePool(requests=2)) for _ in range(5)]
+        for waiter in waiters:
+            pool.ask(target, 5, waiter)
+        conns = [await waiter.told for waiter in waiters]
+        assert [conns.index(conn) for conn in conns] == [0, 0, 2, 2, 4]
+        for conn in conns:
+            for stream in tuple(conn.streams):
+                conn.reset(stream)
+
+
+async def test_so_many_idle_connections_are_kept() -> None:
+    async with serving(hold) as (pool, target):
+        keepalive = KeepalivePool(size=1)
+        conns = []
+        for _ in range(3):
+            waiter = Waiter(keepalive)
+            pool.ask(target, 5, waiter)
+            conn = await waiter.told
+            conns.append((conn, [conn.open(waiter, FIELDS) for _ in range(MOST_STREAMS)]))
+        for conn, streams in conns:
+            for stream in streams:
+                conn.reset(stream)
+        assert list(pool._open.values()) == [[conns[0][0]]]

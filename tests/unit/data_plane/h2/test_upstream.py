@@ -9,7 +9,8 @@ from h2.errors import ErrorCodes
 from h2.events import RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 
-from data_plane.h2.upstream import IDLE_SECONDS
+from data_plane.config.snapshot import KeepalivePool
+from data_plane.h2.upstream import UNUSED_SECONDS
 from shared.proxy_wasm.pairs import Pairs
 from tests.support.h2_server import FIELDS, Wire
 
@@ -39,6 +40,9 @@ class Listener:
 
     def h2_lost(self, kind: str, unprocessed: bool) -> None:
         self.said.append(f"lost {kind}{' unprocessed' if unprocessed else ''}")
+
+
+IDLE_SECONDS = KeepalivePool().idle_timeout
 
 
 @pytest.fixture
@@ -226,3 +230,24 @@ def test_an_idle_connection_is_closed_after_a_while_and_a_busy_one_is_not(wire: 
         wire.conn.reset(stream)
     assert closed == [False, False, True]
     assert wire.ended == [wire.conn]
+
+
+def test_a_connection_is_kept_as_its_upstream_says() -> None:
+    wire = Wire(keepalive=KeepalivePool(idle_timeout=7, requests=2))
+    (_, one), (_, two) = opened(wire), opened(wire)
+    assert (wire.conn.takes_more(), wire.ended, wire.closed) == (False, [wire.conn], False)
+    wire.conn.reset(one)
+    wire.conn.reset(two)
+    assert wire.closed
+    wire = Wire(keepalive=KeepalivePool(idle_timeout=7))
+    _, stream = opened(wire)
+    wire.conn.reset(stream)
+    wire.loop.advance(6)
+    assert (wire.closed, wire.rested) == (False, 1)
+    wire.loop.advance(2)
+    assert wire.closed
+
+
+def test_one_that_nobody_uses_is_closed(wire: Wire) -> None:
+    wire.loop.advance(UNUSED_SECONDS + 1)
+    assert wire.closed

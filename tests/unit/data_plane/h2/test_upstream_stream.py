@@ -8,7 +8,7 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.events import RequestReceived, StreamEnded, StreamReset, TrailersReceived
 
-from data_plane.config.snapshot import Node
+from data_plane.config.snapshot import KeepalivePool, Node
 from data_plane.exchange.messages import RequestFields, RequestHead, ResponseHead
 from data_plane.exchange.sending import Sending
 from data_plane.h2.pool import H2Pool
@@ -31,7 +31,7 @@ class World:
         self.loop = ManualLoop()
         self.said: list[str] = []
         self.head = RequestHead(method, b"/", b"", RequestFields(b"", 1, b"", b"", b""))
-        self.stream = UpstreamStream(cast(H2Pool, self), NODE, 1.0, b"http", cast(Sending, self))
+        self.stream = UpstreamStream(cast(H2Pool, self), NODE, 1.0, KeepalivePool(), b"http", cast(Sending, self))
         self.wire = Wire(loop=self.loop)
         self.waiter: Any = self.stream
 
