@@ -108,6 +108,13 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         self._due_frame = -1
         super().resume_writing()
 
+    @property
+    def held_head(self) -> int:
+        return self._scanner.held
+
+    def give_up_head(self) -> None:
+        self.leave(ErrorCodes.ENHANCE_YOUR_CALM)
+
     # What the client says.
 
     def _on_event(self, event: events.Event) -> None:

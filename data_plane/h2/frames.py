@@ -38,12 +38,24 @@ class FrameScanner:
     `frames` counts those that do not go on with a field block. `in_block`: one has begun and not ended.
     """
 
-    __slots__ = ("_block_bytes", "_continuations", "_head", "_kind", "_patience", "_rest", "frames", "in_block", "opening")
+    __slots__ = (
+        "_block_bytes",
+        "_continuations",
+        "_head",
+        "_kind",
+        "_length",
+        "_patience",
+        "_rest",
+        "frames",
+        "in_block",
+        "opening",
+    )
 
     def __init__(self, patience: Patience, opening: int) -> None:
         self._patience = patience
         self._head = b""
-        # Bytes of the current payload that are still to come.
+        # Bytes of the current payload, and of those the ones that are still to come.
+        self._length = 0
         self._rest = 0
         self._kind = DATA
         self._block_bytes = 0
@@ -61,6 +73,13 @@ class FrameScanner:
     def current(self) -> int:
         """The number of the frame that is being received, or was."""
         return self.frames + bool(self._head)
+
+    @property
+    def held(self) -> int:
+        """Bytes that the protocol's machine holds of a frame, or of a field block in several, whose rest has not come."""
+        if self.in_block or (self._rest and self._kind in (HEADERS, CONTINUATION)):
+            return self._block_bytes - self._rest
+        return self._length - self._rest if self._rest else 0
 
     def feed(self, data: bytes, now: float) -> None:
         """Raises Refused."""
@@ -89,7 +108,7 @@ class FrameScanner:
             raise Refused(ErrorCodes.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if length > FRAME_BYTES:
             raise Refused(ErrorCodes.FRAME_SIZE_ERROR, "a frame above the maximum")
-        self._rest = length
+        self._rest = self._length = length
         self._kind = kind
         if kind != CONTINUATION:
             self.frames += 1

@@ -2,8 +2,9 @@
 
 The law: above the limit of memory no connection and no request's body is let in, and the idle are let go; below 95 % of it all
 is as it was. What is counted is what the worker has for itself: its code and the state that workers share are not its to give
-back. Heads that clients do not complete have a limit of their own, for all of them together; the largest are given up first.
-Without a reserve of files nobody is let in: who comes waits in the kernel's queue, and no accept fails again and again.
+back. Heads that clients do not complete, over HTTP/2 frames, have a limit of their own, for all of them together; the largest
+are given up first. Without a reserve of files nobody is let in: who comes waits in the kernel's queue, and no accept fails again
+and again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 
 import structlog
 
+from data_plane.h2.downstream import H2ClientConnection
 from data_plane.http import limits
 from data_plane.http.doors import Doors
 from data_plane.http.downstream import ClientConnection
@@ -33,6 +35,8 @@ HEADS_SECONDS = 1.0
 ENOUGH = 0.95
 # Taken from the number of clients that may come, and given back: others count in it meanwhile.
 _SHUT = 1 << 30
+
+HeadHolder = ClientConnection | H2ClientConnection
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _libc = ctypes.CDLL(None)
@@ -112,9 +116,9 @@ class HeadGuard:
         self._looking = self._gateway.loop.call_later(HEADS_SECONDS, self._look)
         clients = self._gateway.clients
         if len(clients) * limits.REQUEST_HEAD_BYTES > limits.HELD_HEAD_BYTES:
-            self._shed([one for one in clients if isinstance(one, ClientConnection) and one.held_head])
+            self._shed([one for one in clients if isinstance(one, HeadHolder) and one.held_head])
 
-    def _shed(self, holding: list[ClientConnection]) -> None:
+    def _shed(self, holding: list[HeadHolder]) -> None:
         excess = sum(one.held_head for one in holding) - limits.HELD_HEAD_BYTES
         if excess <= 0:
             return

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -13,10 +14,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
+from hyperframe.frame import HeadersFrame
 
 from data_plane.h2.choosing import ChoosingConnection
 from data_plane.h2.downstream import H2ClientConnection
 from data_plane.h2.frames import PREFACE
+from data_plane.http import limits, pressure
 from data_plane.http.downstream import ClientConnection
 from data_plane.http.listener import Gateway
 from tests.support.gateway import LOOPS, LiveGateway, UpstreamSide, live_gateway, ok, route_to, upstream
@@ -49,6 +52,9 @@ class H2Client:
 
     def flush(self) -> None:
         self._socket.sendall(self.h2.data_to_send())
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
 
     def ask(self, fields: Fields, body: bytes | None = None) -> int:
         stream = self.h2.get_next_available_stream_id()
@@ -192,6 +198,23 @@ def test_an_answer_that_nobody_reads_stays_with_the_upstream(gateway: LiveGatewa
         h2.h2.reset_stream(1, ErrorCodes.CANCEL)
         h2.flush()
         gateway.until(lambda served: served.pool.open() == 0)
+
+
+def test_heads_that_are_not_completed_are_bounded_together(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pressure, "HEADS_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "HELD_HEAD_BYTES", 25_000)
+    with ExitStack() as stack:
+        sizes = (5_000, 16_000, 9_000)
+        crowd = [H2Client(stack.enter_context(client(gateway.port))) for _ in sizes]
+        for one, size in zip(crowd, sizes, strict=True):
+            one.send(HeadersFrame(1, bytes(size), flags=["END_HEADERS"]).serialize()[:-1])
+        gateway.until(lambda it: sum(getattr(one, "held_head", 0) for one in it.clients) > 25_000)
+        guard = gateway.ask(lambda: pressure.HeadGuard(gateway.gateway))
+        stack.callback(gateway.ask, guard.close)
+        told = crowd[1].next(ConnectionTerminated)
+        assert isinstance(told, ConnectionTerminated)
+        assert told.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+        gateway.until(lambda it: sum(getattr(one, "held_head", 0) for one in it.clients) == 13_998)
 
 
 def test_a_stop_waits_for_what_is_in_flight(gateway: LiveGateway) -> None:

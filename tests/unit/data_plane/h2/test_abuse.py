@@ -21,8 +21,8 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_plane.h2.abuse import CREDIT_PER_SECOND
-from data_plane.h2.frames import PREFACE
+from data_plane.h2.abuse import CREDIT_PER_SECOND, Patience
+from data_plane.h2.frames import CONTINUATION, DATA, HEADERS, PREFACE, FrameScanner
 from data_plane.h2.limits import CONCURRENT_STREAMS
 from tests.support.h2_client import Fields, H2Wire, request
 
@@ -31,6 +31,29 @@ def headers(stream: int, fields: Fields | None = None, *, eos: bool = True) -> H
     """Encoded as if it were the first of its connection, which refers to nothing before it."""
     block = Encoder().encode(fields or request())
     return HeadersFrame(stream, block, flags=["END_HEADERS", *(["END_STREAM"] if eos else [])])
+
+
+def beginning(kind: int, length: int, here: int, *, ends: bool = True) -> bytes:
+    """A frame of this length, of whose payload so many bytes have come."""
+    return length.to_bytes(3, "big") + bytes((kind, 4 if ends else 0, 0, 0, 0, 1)) + b"x" * here
+
+
+@pytest.mark.parametrize(
+    ("data", "held"),
+    [
+        (b"", 0),
+        (beginning(HEADERS, 100, 30), 30),
+        (beginning(DATA, 16_384, 16_000), 16_000),
+        (beginning(HEADERS, 100, 100, ends=False), 100),
+        (beginning(HEADERS, 100, 100, ends=False) + beginning(CONTINUATION, 50, 20, ends=False), 120),
+        (beginning(HEADERS, 100, 100, ends=False) + beginning(CONTINUATION, 50, 20), 120),
+        (beginning(HEADERS, 100, 100, ends=False) + beginning(CONTINUATION, 50, 50), 0),
+    ],
+)
+def test_what_is_held_of_a_frame_that_has_not_come(data: bytes, held: int) -> None:
+    scanner = FrameScanner(Patience(0), 0)
+    scanner.feed(SettingsFrame(0).serialize() + data, 0)
+    assert scanner.held == held
 
 
 @pytest.fixture
