@@ -3,8 +3,8 @@
 The law: above the limit of memory no connection and no request's body is let in, and the idle are let go; below 95 % of it all
 is as it was. What is counted is what the worker has for itself: its code and the state that workers share are not its to give
 back. Heads that clients do not complete, over HTTP/2 frames, have a limit of their own, for all of them together; the largest
-are given up first. Without a reserve of files nobody is let in: who comes waits in the kernel's queue, and no accept fails again
-and again.
+are given up first. Without a reserve of files nobody is let in: who comes waits in the kernel's queue, and no accept fails for
+ever.
 """
 
 from __future__ import annotations
