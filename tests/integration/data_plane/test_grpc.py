@@ -5,23 +5,31 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import httpx
 import pytest
 
-from data_plane.config.snapshot import Route, Upstream
+from data_plane.config.snapshot import Binding, Route, Upstream
 from data_plane.h2.downstream import H2ClientConnection
 from data_plane.upstream_tls.client_tls import ClientTls
 from data_plane.upstream_tls.contexts import ClientContexts
+from shared.plugin import Plugin, Reply, Request, Response, Spec
+from shared.plugin.plugin import Phase
+from shared.plugin.program import Bound, compile_program
 from tests.support.calling import calling_gateway
 from tests.support.certificates import make_certificates
 from tests.support.gateway import HOST, TIMEOUTS, LiveGateway, Turns, answering, live_gateway, ok, route_to, upstream
 from tests.support.grpc_server import EchoServer, echo_server
 
 MEBIBYTE = 1 << 20
+
+
+class Nothing(Spec):
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +192,50 @@ def test_a_plugin_that_answers(server: EchoServer, gateway: LiveGateway, channel
     with calling_gateway(gateway) as calling:
         gateway.route(route_to(server.port, scheme="grpc", bindings=(calling.bind("request_headers reply 403 x no"),)))
         assert failure(lambda: unary(channel, "Upper")(b"x")) == (grpc.StatusCode.PERMISSION_DENIED, "no")
+
+
+class Native(Plugin[Nothing]):
+    """Refuses what has `x-refuse`, fails for what has `x-fail`, and sees the response."""
+
+    Config = Nothing
+    name = "native"
+    priority = 1
+
+    def access(self, request: Request) -> Reply | None:
+        if request.header("x-fail"):
+            raise RuntimeError("broken")
+        return Reply(403, "no") if request.header("x-refuse") else None
+
+    def header_filter(self, request: Request, response: Response) -> None:
+        response.set_header("x-native", str(response.status))
+
+    def body_filter(self, request: Request, response: Response, data: bytes, eos: bool) -> bytes:
+        return data
+
+
+class Looks(Native):
+    def phases(self) -> frozenset[Phase]:
+        return frozenset({"access"})
+
+
+@pytest.mark.parametrize("kind", [Native, Looks])
+def test_native_plugins(server: EchoServer, gateway: LiveGateway, channel: grpc.Channel, kind: type[Native]) -> None:
+    program = compile_program([Bound.of(kind(Nothing()))])
+    gateway.route(replace(route_to(server.port, scheme="grpc"), bindings=(cast(Binding, None),), program=program))
+    answer, call = unary(channel, "Trailing").with_call(b"x")
+    assert answer == b"ok"
+    assert (("x-native", "200") in call.initial_metadata()) is (kind is Native)
+    assert ("x-final", "2") in call.trailing_metadata()
+    assert list(stream(channel, "Count")(iter([b"3"]))) == [b"3", b"2", b"1"]
+    refused = unary(channel, "Upper").with_call
+    assert failure(lambda: refused(b"x", metadata=[("x-refuse", "1")])) == (grpc.StatusCode.PERMISSION_DENIED, "no")
+    assert failure(lambda: refused(b"x", metadata=[("x-fail", "1")])) == (grpc.StatusCode.UNAVAILABLE, "plugin failed")
+
+
+def test_a_native_plugin_that_looks_at_responses_sees_the_gateways_own(gateway: LiveGateway, channel: grpc.Channel) -> None:
+    program = compile_program([Bound.of(Native(Nothing()))])
+    gateway.route(replace(route_to(1, scheme="grpc"), bindings=(cast(Binding, None),), program=program))
+    assert failure(lambda: unary(channel, "Upper")(b"x")) == (grpc.StatusCode.UNAVAILABLE, "cannot connect to upstream")
 
 
 def test_over_tls_to_the_server(gateway: LiveGateway, channel: grpc.Channel, tmp_path: Path) -> None:
