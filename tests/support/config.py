@@ -38,8 +38,8 @@ def wasm(bindings: Iterable[Binding]) -> list[PluginBinding]:
 class Config:
     """Entries with revisions, and the compiler that follows them. `unusable`: plugin name -> why it cannot be made ready."""
 
-    def __init__(self) -> None:
-        self.host = RecordingHost()
+    def __init__(self, host: RecordingHost | None = None) -> None:
+        self.host = host or RecordingHost()
         self.compiler = Compiler(host=self.host, consumers=self.host.index)
         self.revision = 0
         self.entries: dict[str, Entry] = {}

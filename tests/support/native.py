@@ -5,7 +5,7 @@ The law: a configuration is read and compiled as in a worker; what comes out is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,15 @@ from data_plane.exchange.messages import CHUNKED, ResponseHead
 from data_plane.exchange.opening import open_exchange
 from data_plane.http.forwarded import Forwarding
 from data_plane.http.head import parse_request
+from shared.plugin.consumer import Consumer
+from shared.plugin.counters import Counters
+from shared.plugin.host import Fetched
+from shared.plugin.registry import registry
 from shared.schema.errors import SchemaError
 from shared.schema.resources import RESOURCES, validate
 from tests.support.config import Config
 from tests.support.exchange import Client, Conn, Stage
+from tests.support.plugin_host import RecordingHost
 
 CLIENT = ("10.0.0.1", 1234)
 
@@ -92,9 +97,24 @@ class RecordingClient(Client):
         self._recorded.cut = True
 
 
-def compiled(plugins: Mapping[str, Any], *, metadata: Mapping[str, Any] | None = None) -> Route:
+# By username, what each says of itself to auth plugins.
+Consumers = Mapping[str, Mapping[str, Any]]
+
+
+def enlist(host: RecordingHost, consumers: Consumers) -> None:
+    for username, parts in consumers.items():
+        host.index.names[username] = Consumer(username)
+        for name, part in parts.items():
+            plugin = registry().plugins[name]
+            auth = plugin.Consumer.model_validate(part)
+            host.index.table(name).add(plugin.consumer_key(auth), Consumer(username, auth=auth))
+
+
+def compiled(
+    plugins: Mapping[str, Any], *, metadata: Mapping[str, Any] | None = None, host: RecordingHost | None = None
+) -> Route:
     """The route that an operator gets who writes these plugins."""
-    config = Config()
+    config = Config(host)
     config.put("routes", "1", {"uri": "/*", "plugins": plugins, "upstream": {"nodes": {"u.test:80": 1}}, "name": "one"})
     for name, value in (metadata or {}).items():
         config.put("plugin_metadata", name, value)
@@ -113,8 +133,14 @@ class Native:
         address: tuple[str, int] = CLIENT,
         scheme: str = "http",
         metadata: Mapping[str, Any] | None = None,
+        counters: Counters | None = None,
+        consumers: Consumers | None = None,
+        answer: Callable[[str, str], Fetched] | None = None,
     ) -> None:
-        route = compiled(plugins, metadata=metadata)
+        """`answer`: what calls of plugins bring."""
+        self.host = RecordingHost(answer, counters=counters)
+        enlist(self.host, consumers or {})
+        route = self.route = compiled(plugins, metadata=metadata, host=self.host)
         assert route.program is not None
         self.stage = Stage(program=route.program)
         self._address, self._scheme = address, scheme

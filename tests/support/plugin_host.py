@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from data_plane.config.consumer_index import ConsumerIndex, Table
+from shared.limits.rows import MemoryRows
 from shared.plugin.counters import Counters
 from shared.plugin.host import Fetched, FetchFailed
 
@@ -20,12 +21,11 @@ class RecordingHost:
         self.work: list[tuple[str, Coroutine[Any, Any, None]]] = []
         self.failures: list[tuple[str, BaseException]] = []
         self.upstreams: dict[str, object] = {}
-        self._counters = counters
+        self._counters = counters or MemoryRows()
         self._answer = answer
 
     @property
     def counters(self) -> Counters:
-        assert self._counters is not None
         return self._counters
 
     def consumers(self, plugin: str) -> Table:

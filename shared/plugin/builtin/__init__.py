@@ -9,7 +9,9 @@ from shared.plugin.builtin.csrf import Csrf
 from shared.plugin.builtin.echo import Echo
 from shared.plugin.builtin.fault_injection import FaultInjection
 from shared.plugin.builtin.gzip import Gzip
+from shared.plugin.builtin.hmac_auth import HmacAuth
 from shared.plugin.builtin.ip_restriction import IpRestriction
+from shared.plugin.builtin.jwt_auth import JwtAuth
 from shared.plugin.builtin.mocking import Mocking
 from shared.plugin.builtin.proxy_rewrite import ProxyRewrite
 from shared.plugin.builtin.real_ip import RealIp
@@ -30,7 +32,9 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     Echo,
     FaultInjection,
     Gzip,
+    HmacAuth,
     IpRestriction,
+    JwtAuth,
     Mocking,
     ProxyRewrite,
     RealIp,
