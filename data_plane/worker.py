@@ -50,6 +50,7 @@ from data_plane.observe.status import PROBLEMS_SHOWN, WorkerStatus
 from data_plane.observe.traces import TRACES_PATH, TraceStore
 from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.host import WorkerHost
+from data_plane.plugins.limits import HostLimits
 from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.allocator import keep_freed_memory
 from data_plane.process.sockets import StreamListener
@@ -231,8 +232,13 @@ class Worker:
         self.gateway.counters.on_upstream_error = UpstreamLog(loop)
         self.watchers = watchers_of(self.gateway, settings.tuning, state)
         consumers = ConsumerIndex()
+        self._limits = HostLimits(state)
         self.host = WorkerHost(
-            loop, consumers.table, lambda id: self.gateway.snapshot.find_upstream(id), self._runtime.native_failed
+            loop,
+            consumers.table,
+            lambda id: self.gateway.snapshot.find_upstream(id),
+            self._runtime.native_failed,
+            self._limits.rows,
         )
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers, self.host, consumers)
         self._watcher.use(values_of(settings))
@@ -358,4 +364,5 @@ class Worker:
             guard.close()
         if self._reporter is not None:
             self._reporter.close()
+        self._limits.close()
         self._runtime.close()

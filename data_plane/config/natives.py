@@ -34,6 +34,7 @@ class Natives:
         if isinstance(in_use, NativeBinding) and in_use.source == source:
             return in_use
         plugin = conf.plugin(conf.config, None if metadata is None else metadata.value)
+        plugin.owner = owner
         bound = Bound.of(plugin, conf.meta.passes, conf.meta.error_response)
         priority = plugin.priority if conf.meta.priority is None else conf.meta.priority
         binding = NativeBinding(source, bound, owner, priority)

@@ -15,7 +15,8 @@ from shared.plugin.host import Fetched
 
 
 class WorkerHost:
-    """`consumers` has the table of a plugin, `find_upstream` answers as of now; `failed` is for the log."""
+    """`consumers` has the table of a plugin, `find_upstream` answers as of now; `failed` is for the log, `counters` has them
+    ready."""
 
     def __init__(
         self,
@@ -23,16 +24,18 @@ class WorkerHost:
         consumers: Callable[[str], ConsumerTable],
         find_upstream: Callable[[str], object | None],
         failed: Callable[[str, BaseException], None],
+        counters: Callable[[], Counters],
     ) -> None:
         self._loop = loop
         self.consumers = consumers
         self.upstream = find_upstream
         self.failed = failed
+        self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def counters(self) -> Counters:
-        raise NotImplementedError
+        return self._counters()
 
     async def fetch(
         self,

@@ -56,6 +56,8 @@ class Plugin(Generic[C]):
     encrypted: ClassVar[tuple[str, ...]] = ()
     # Whether a request may go to its upstream with another method (`Request.set_method`).
     changes_method: bool = False
+    # Where its configuration stands, as in `route/1`; known from `attach` on.
+    owner: str = ""
 
     def __init__(self, config: C, metadata: BaseModel | None = None) -> None:
         """`metadata` is an instance of `Metadata`, if the plugin has one and it is configured."""

@@ -73,6 +73,17 @@ class Template:
                 rendered.append(value if quote is None or name in _WIRE_FORM else quote(value))
         return "".join(rendered)
 
+    def resolved(self, request: Request) -> str | None:
+        """As `render`, of a template without groups; None when not one of its variables has a value, or it has none."""
+        if self.constant is not None:
+            return None
+        variables, shown, has_any = request.variables, [], False
+        for part in self._parts:
+            value = _shown(part[1](variables)) if isinstance(part, tuple) else str(part)
+            has_any = has_any or (isinstance(part, tuple) and value != "")
+            shown.append(value)
+        return "".join(shown) if has_any else None
+
 
 _WIRE_FORM = frozenset({"uri", "request_uri", "args", "query_string", "is_args"})
 

@@ -12,6 +12,9 @@ from shared.plugin.builtin.gzip import Gzip
 from shared.plugin.builtin.hmac_auth import HmacAuth
 from shared.plugin.builtin.ip_restriction import IpRestriction
 from shared.plugin.builtin.jwt_auth import JwtAuth
+from shared.plugin.builtin.limit_conn import LimitConn
+from shared.plugin.builtin.limit_count import LimitCount
+from shared.plugin.builtin.limit_req import LimitReq
 from shared.plugin.builtin.mocking import Mocking
 from shared.plugin.builtin.proxy_rewrite import ProxyRewrite
 from shared.plugin.builtin.real_ip import RealIp
@@ -35,6 +38,9 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     HmacAuth,
     IpRestriction,
     JwtAuth,
+    LimitConn,
+    LimitCount,
+    LimitReq,
     Mocking,
     ProxyRewrite,
     RealIp,
