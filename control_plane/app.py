@@ -28,6 +28,8 @@ from control_plane.admin.router import ResourceRoutes, schema, unmatched
 from control_plane.admin.version_routes import VersionRoutes
 from control_plane.admin.versions import Versions
 from control_plane.auth import require_key
+from control_plane.cluster.registry import Registry
+from control_plane.cluster.routes import DataPlaneRoutes, awaited
 from control_plane.sandbox.sandbox import Sandbox
 from control_plane.sources.sources import Sources
 from control_plane.status import Status
@@ -54,6 +56,7 @@ def create_app(
     tried_in = Sandbox() if sandbox is None else sandbox
     resources = Resources(store, modules, Checks(store), DryRuns(store, modules, tried_in), versions, clock)
     collector = Collector(store, versions)
+    registry = Registry(store)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -61,6 +64,7 @@ def create_app(
             collecting = tasks.create_task(collector.collect_every(collect_seconds), name="collect-modules")
             yield
             collecting.cancel()
+        await registry.close()
         if sandbox is None:
             tried_in.close()
 
@@ -80,7 +84,7 @@ def create_app(
     open_router = APIRouter(prefix=PREFIX)
     docs_page.register(open_router)
     app.include_router(open_router)
-    app.include_router(_admin_router(resources, modules, keys))
+    app.include_router(_admin_router(resources, modules, keys, registry))
     app.add_middleware(errors.Boundary, server=f"waspgate/{app.version}")
     return app
 
@@ -97,8 +101,10 @@ async def _alive() -> Response:
     return Response(media_type=errors.JSON)
 
 
-def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str]) -> APIRouter:
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_key(keys))])
+def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str], registry: Registry) -> APIRouter:
+    route_class = awaited(resources.store, registry)
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_key(keys))], route_class=route_class)
+    DataPlaneRoutes(registry).register(router)
     # Before the kinds: `module` is no sub-path of a PATCH, and `schema` no kind.
     ModuleRoutes(resources, modules).register(router)
     VersionRoutes(resources).register(router)

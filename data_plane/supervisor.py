@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
+from uuid import uuid4
 
 import structlog
 
@@ -62,6 +63,8 @@ class DataPlane:
         self._claims: dict[str, Claim] = {}
         self._pulses = Pulses()
         self._run_file: RunFile | None = None
+        # In the store's registry: a name of this process, whatever its settings become.
+        self._name = uuid4().hex
 
     def run(self) -> int:
         """The exit status. Raises ListenError."""
@@ -143,7 +146,7 @@ class DataPlane:
 
         streams = [(opened, item) for item in settings.streams for opened in mine(_of_stream(item))]
         tls = [] if settings.tls is None else mine(_of_tls(settings.tls))
-        return Place(number, mine(_of_http(settings)), streams, pulse, replaces, tls)
+        return Place(number, mine(_of_http(settings)), streams, pulse, replaces, tls, self._name)
 
     def _claim(self, store: str) -> None:
         if store not in self._claims:

@@ -16,11 +16,12 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import structlog
 import uvloop
@@ -31,6 +32,7 @@ from data_plane.config.snapshot import Snapshot
 from data_plane.config.watcher import ConfigWatcher
 from data_plane.dns.resolver import Resolver, servers_of
 from data_plane.dns.service import DnsService
+from data_plane.following import Following, kept_of
 from data_plane.h2.choosing import ChoosingConnection
 from data_plane.h2.downstream import H2ClientConnection
 from data_plane.h2.tracing import TracingH2ClientConnection
@@ -45,6 +47,7 @@ from data_plane.http.tracing import Tracer, TracingConnection
 from data_plane.http.trust import Trust
 from data_plane.http.tuned import tune
 from data_plane.observe.pulse import BEAT_SECONDS, Pulse, State
+from data_plane.observe.registration import Registration
 from data_plane.observe.reporter import Reporter
 from data_plane.observe.status import PROBLEMS_SHOWN, WorkerStatus
 from data_plane.observe.traces import TRACES_PATH, TraceStore
@@ -68,6 +71,7 @@ from data_plane.tls.client import (
 from data_plane.tls.connection import TlsConnection
 from data_plane.tls.listener import ANY, H2, HTTP_1, TlsGateway, serve_tls
 from data_plane.upstream_tls.contexts import ClientContexts
+from shared.data_planes import WorkerEntry, problems_shown
 from shared.log import configure_logging
 from shared.networks import parse_networks
 from shared.plugin.registry import registry
@@ -76,17 +80,15 @@ from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.foreign.registry import installed
 from shared.proxy_wasm.state.directory import HostStateError, memory_directory
 from shared.proxy_wasm.state.host_state import HostState
-from shared.store.blobs import get_module
 from shared.secrets.sources import keyring_of
-from shared.store.contract import ConfigStore, StoreUnavailable
+from shared.store.contract import ConfigStore
 from shared.store.url import open_store
 from shared.tuning import Tuning
+from shared.version import version_here
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-# A store that cannot even be opened (a file on a disk that is not mounted yet) is tried again so often.
-STORE_RETRY_SECONDS = 0.5
 # So long a client of a worker that has just started waits for a configuration, instead of being told that there is none.
 FIRST_SNAPSHOT_SECONDS = 1.0
 # Objects that a worker makes and drops between two looks for cycles. The default of 700 is reached every few requests, and
@@ -96,7 +98,8 @@ GC_THRESHOLD = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker stands: its number, its sockets, its pulse, and whether it `replaces` one that serves already."""
+    """Where a worker stands: its number, its sockets, its pulse, and whether it `replaces` one that serves already.
+    `data_plane` is the name of the whole in the store's registry."""
 
     number: int
     listeners: Sequence[socket.socket]
@@ -104,6 +107,7 @@ class Place:
     pulse: Pulse
     replaces: bool = False
     tls: Sequence[socket.socket] = ()
+    data_plane: str = field(default_factory=lambda: uuid4().hex)
 
 
 def run(settings: Settings, place: Place) -> None:
@@ -223,7 +227,8 @@ class Worker:
         self._engine = open_engine()
         for problem in registry().broken.values():
             log.error("native plugin is not there", reason=problem)
-        self._runtime = WasmRuntime(self._engine, self._fetch_module, loop, state, foreign=installed())
+        self._following = Following(self._store, kept_of(settings.store, place.number))
+        self._runtime = WasmRuntime(self._engine, self._following.fetch_module, loop, state, foreign=installed())
         self.gateway = Gateway(loop, self._runtime, trust_of(settings.tuning))
         self.streams = StreamGateway(self.gateway, self._runtime)
         self.callouts = CalloutService(loop, self.gateway)
@@ -242,6 +247,8 @@ class Worker:
         )
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers, self.host, consumers)
         self._watcher.use(values_of(settings))
+        self._watcher.on_applied = self._applied
+        self._registration = Registration(self._store, place.data_plane, partial(self._entry, place))
         self._tracer = None if state is None else _tracer(settings, self._runtime)
         ciphers = settings.tuning.ssl_ciphers
         self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection}, ciphers)
@@ -256,9 +263,7 @@ class Worker:
 
     async def follow(self) -> None:
         """Keep the snapshot up to date; never returns."""
-        async with AsyncExitStack() as stack:
-            await self._open_store(stack)
-            await self._watcher.run()
+        await self._following.run(self._watcher, self._registration)
 
     async def first_snapshot(self, ends: set[asyncio.Task[Any]]) -> None:
         """Wait for it; not for ever, unless others serve meanwhile."""
@@ -317,7 +322,8 @@ class Worker:
             pid=os.getpid(),
             started_at=self._started_at,
             ready=self.gateway.snapshot is not NOTHING_YET,
-            store_reachable=watcher.is_reachable,
+            store_reachable=watcher.is_reachable and self._registration.is_answered,
+            stale=watcher.is_stale,
             revision=watcher.applied_revision,
             connections=len(self.gateway.clients),
             problems=dict(islice(watcher.problems.items(), PROBLEMS_SHOWN)),
@@ -326,21 +332,26 @@ class Worker:
             tasks=len(asyncio.all_tasks(self.gateway.loop)),
         )
 
-    async def _open_store(self, stack: AsyncExitStack) -> None:
-        said = False
-        while True:
-            try:
-                await stack.enter_async_context(self._store)
-            except StoreUnavailable as error:
-                if not said:
-                    log.warning("config store cannot be opened", reason=str(error))
-                said = True
-                await asyncio.sleep(STORE_RETRY_SECONDS)
-            else:
-                return
+    def _entry(self, place: Place) -> WorkerEntry:
+        watcher = self._watcher
+        return WorkerEntry(
+            host=self._runtime.node,
+            version=version_here(),
+            listen=shown(place.listeners[0].getsockname()[:2]),
+            workers=self._settings.workers,
+            worker=self._number,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            revision=watcher.applied_revision,
+            ready=watcher.ready.is_set(),
+            stale=watcher.is_stale,
+            problems=problems_shown(watcher.problems, watcher.recent),
+            problems_total=len(watcher.problems),
+        )
 
-    async def _fetch_module(self, sha256: str) -> bytes | None:
-        return await get_module(self._store, sha256)
+    def _applied(self, awaited: bool) -> None:
+        self._pulse.is_stale = self._watcher.is_stale
+        self._registration.changed(awaited=awaited)
 
     def _serve(self, snapshot: Snapshot) -> None:
         if self.gateway.snapshot is NOTHING_YET:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from control_plane.admin.example_ssl import example_ssl
+from control_plane.cluster.described import SHAPES, describe_waiting
 from shared.keys import Kind
 from shared.proxy_wasm.inspect import ModuleReport
 from shared.schema.resources import RESOURCES, AbsentNotNull, Resource, Verb
@@ -142,7 +143,7 @@ class DescribedApp(FastAPI):
                 _correct(operation_)
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
-            schemas.update(_models(), **_SHAPES)
+            schemas.update(_models(), **_SHAPES, **SHAPES)
             self.openapi_schema = built
         return self.openapi_schema
 
@@ -152,6 +153,7 @@ def _correct(described: dict[str, Any]) -> None:
     described["responses"].pop("422", None)
     for parameter in described.get("parameters", ()):
         parameter["schema"] = {"type": "string"}
+    describe_waiting(described)
 
 
 def _models() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
@@ -22,7 +23,7 @@ from data_plane.config.pacing import SLICE_SECONDS, in_slices
 from data_plane.config.snapshot import Snapshot, WasmPlugin
 from data_plane.routing.steps import Steps
 from data_plane.secrets.values import Values
-from shared.keys import CONFIG_PREFIX
+from shared.keys import AWAITED_KEY, CONFIG_PREFIX, parse_resource_key
 from shared.plugin.host import Host
 from shared.store.contract import Batch, Compacted, Listing, StoreError, StoreUnavailable
 
@@ -31,6 +32,10 @@ LONGEST_DELAY = 2.0
 FIRST_DELAY = 0.05
 # Batches held between the watch and the compiler; beyond it the store keeps them (tens of MiB at the very most).
 MOST_WAITING = 256
+# So long a worker that has just started waits for the store before it serves what was kept of it.
+PATIENCE_SECONDS = 2.0
+# Keys that were written last.
+MOST_RECENT = 64
 T = TypeVar("T")
 # What a worker has to work on: a change, the end of the watch, or references that mean something else now.
 Arrived = Batch | StoreError | frozenset[str]
@@ -45,8 +50,19 @@ class ConfigSource(Protocol):
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Batch]: ...
 
 
+class Kept(Protocol):
+    """What is kept of the store for a start without it."""
+
+    async def read(self) -> Listing | None: ...
+
+    def listed(self, listing: Listing) -> None: ...
+
+    def changed(self, batch: Batch) -> None: ...
+
+
 class ConfigWatcher:
-    """`prepare` makes a plugin's module ready: ValueError when that is impossible, StoreUnavailable to be asked again."""
+    """`prepare` makes a plugin's module ready: ValueError when that is impossible, StoreUnavailable to be asked again.
+    `on_applied` hears of every revision with changes once it is served, and whether somebody waits for that."""
 
     def __init__(
         self,
@@ -63,9 +79,13 @@ class ConfigWatcher:
         self._compiler = Compiler(watchers, host, consumers)
         self._delays = _delays()
         self._is_reachable = True
+        self.kept: Kept | None = None
+        self.on_applied: Callable[[bool], None] = lambda awaited: None
         self.ready = asyncio.Event()
+        self.is_stale = False
         self.applied_revision = 0
         self.problems: Mapping[str, str] = {}
+        self.recent: deque[str] = deque(maxlen=MOST_RECENT)
 
     def use(self, values: Values) -> None:
         """Before it runs: what secrets and references are."""
@@ -94,6 +114,7 @@ class ConfigWatcher:
     async def _follow(self) -> None:
         revision = await self._load()
         await self._publish(revision)
+        self.on_applied(False)
         waiting: asyncio.Queue[Arrived] = asyncio.Queue(MOST_WAITING)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(revision + 1, waiting), name="config watch")
@@ -103,10 +124,34 @@ class ConfigWatcher:
         raise error
 
     async def _load(self) -> int:
-        listing = await self._store.list(CONFIG_PREFIX)
+        listing = await self._listing()
         self._note_recovery()
+        if self.kept is not None:
+            self.kept.listed(listing)
         await self._paced(self._compiler.load(listing))
+        self.is_stale = False
         return listing.revision
+
+    async def _listing(self) -> Listing:
+        listing = asyncio.ensure_future(self._store.list(CONFIG_PREFIX))
+        try:
+            if self.kept is not None and not self.ready.is_set():
+                await asyncio.wait({listing}, timeout=PATIENCE_SECONDS)
+                if not listing.done() or isinstance(listing.exception(), StoreUnavailable):
+                    await self._serve_kept(self.kept)
+            return await listing
+        finally:
+            listing.cancel()
+
+    async def _serve_kept(self, kept: Kept) -> None:
+        listing = await kept.read()
+        if listing is None:
+            return
+        log.warning("config store does not answer, serving the last snapshot on disk", revision=listing.revision)
+        self.is_stale = True
+        await self._paced(self._compiler.load(listing))
+        await self._publish(listing.revision)
+        self.on_applied(False)
 
     async def _renew(self, waiting: asyncio.Queue[Arrived]) -> None:
         while True:
@@ -144,13 +189,18 @@ class ConfigWatcher:
                     return item
 
     async def _apply(self, batches: list[Batch]) -> None:
-        events = sum(len(batch.events) for batch in batches)
+        changed = [event.key for batch in batches for event in batch.events]
         for batch in batches:
+            if self.kept is not None:
+                self.kept.changed(batch)
             await self._paced(self._compiler.apply(batch))
-        if events:
+        if any(map(parse_resource_key, changed)):
+            self.recent.extend(changed)
             await self._publish(batches[-1].revision)
         else:
             self.applied_revision = batches[-1].revision
+        if changed:
+            self.on_applied(AWAITED_KEY in changed)
 
     async def _publish(self, revision: int) -> None:
         settled = await self._compiler.values.settle()
@@ -174,12 +224,12 @@ class ConfigWatcher:
         for delay in _delays():
             try:
                 await self._prepare(plugin)
-            except ValueError as error:
-                unusable[plugin.name] = str(error)
             except StoreUnavailable as error:
                 self._note_outage(error)
                 await asyncio.sleep(delay)
                 continue
+            except (ValueError, StoreError) as error:
+                unusable[plugin.name] = str(error)
             self._note_recovery()
             return
 

@@ -56,14 +56,17 @@ def _workers(rest: str, reports: Sequence[Report]) -> Answer:
     return 200, [{key: value for key, value in report.items() if key != "plugins"} for report in reports]
 
 
-def status(path: str, readiness: Callable[[], str | None]) -> Answer:
-    """`readiness` says why the data plane is not ready. The answers are APISIX's."""
+def status(path: str, readiness: Callable[[], str | None], staleness: Callable[[], str | None] = lambda: None) -> Answer:
+    """`readiness` says why the data plane is not ready, `staleness` why what it serves may be old. The answers are APISIX's,
+    but for `stale`."""
+    stale = staleness()
+    well = {"status": "ok"} if stale is None else {"status": "ok", "stale": stale}
     if path == "/status":
-        return 200, {"status": "ok"}
+        return 200, well
     if path != "/status/ready":
         return 404, {"error_msg": f"unknown path {path}, known are /status, /status/ready"}
     error = readiness()
-    return (200, {"status": "ok"}) if error is None else (503, {"status": "error", "error": error})
+    return (200, well) if error is None else (503, {"status": "error", "error": error})
 
 
 _PATHS: tuple[tuple[str, Callable[[str, Sequence[Report]], Answer]], ...] = (

@@ -65,6 +65,13 @@ class Crew:
                 return f"worker id: {number} {why}"
         return None
 
+    def staleness(self) -> str | None:
+        """Why what is served may be old."""
+        stale = [str(number) for number, pulse in self.workers if pulse.is_stale]
+        if not stale:
+            return None
+        return f"worker id: {', '.join(stale)}: the last snapshot on disk is served, the configuration store does not answer"
+
 
 class Pages:
     """What the servers show, from the state in `directory` and from the pulses of the crew."""
@@ -102,7 +109,7 @@ class Pages:
 
     def status(self, path: str) -> Page:
         """APISIX's status API: whether the data plane runs, and whether it can serve."""
-        status, answer = control_api.status(path, self._crew.readiness)
+        status, answer = control_api.status(path, self._crew.readiness, self._crew.staleness)
         return Page(status, "application/json", f"{json.dumps(answer)}\n".encode())
 
     def _trace(self, trace_id: str) -> Page:

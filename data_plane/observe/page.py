@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from data_plane.observe.families import FAMILIES, GAUGES_OF_A_PLUGIN, sample
 from shared.proxy_wasm.state.metric_table import Metric
 from shared.proxy_wasm.state.prometheus import render
+from shared.version import version_here
 
 Report = Mapping[str, Any]  # a WorkerStatus, as it was read
 Samples = dict[str, float]
@@ -38,7 +38,7 @@ def page(
 def gauges(reports: Sequence[Report], room: tuple[int, int]) -> Samples:
     used, limit = room
     found: Samples = {
-        sample("apisix_node_info", hostname=socket.gethostname(), version=_version()): 1,
+        sample("apisix_node_info", hostname=socket.gethostname(), version=version_here()): 1,
         sample("apisix_etcd_reachable"): int(bool(reports) and all(report["store_reachable"] for report in reports)),
         sample("apisix_nginx_http_current_connections", state="active"): sum(report["connections"] for report in reports),
         sample("apisix_shared_dict_capacity_bytes", name="wasm"): limit,
@@ -80,10 +80,3 @@ def _lines(samples: Samples) -> Iterator[str]:
 
 def _number(value: float, scale: int) -> str:
     return str(value) if scale == 1 else repr(value / scale)
-
-
-def _version() -> str:
-    try:
-        return version("waspgate")
-    except PackageNotFoundError:
-        return "0+unknown"

@@ -18,6 +18,7 @@ BEAT_SECONDS = 1.0
 _BEATS = Struct("=Q")
 _CELL_BYTES = 16
 _STATE = 8
+_STALE = 9
 
 
 class State(IntEnum):
@@ -57,9 +58,19 @@ class Pulse:
     def state(self, state: State) -> None:
         self._memory[self._offset + _STATE] = state
 
+    @property
+    def is_stale(self) -> bool:
+        """It serves the configuration that was kept on disk."""
+        return bool(self._memory[self._offset + _STALE])
+
+    @is_stale.setter
+    def is_stale(self, stale: bool) -> None:
+        self._memory[self._offset + _STALE] = stale
+
     def begin(self) -> None:
         """For the next process in this cell; its beats go on from those of the one before."""
         self.state = State.STARTING
+        self.is_stale = False
 
 
 class Pulses:

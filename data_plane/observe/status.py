@@ -61,7 +61,8 @@ class PluginStatus:
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """`problems` are the first of the configuration's, by store key; `ready` is false until there was a first configuration.
-    `tasks` are those of the event loop: a request that runs smoothly is none."""
+    `stale`: the store has not answered yet, and what was kept of it on disk is served. `tasks` are those of the event loop: a
+    request that runs smoothly is none."""
 
     worker: int
     pid: int
@@ -74,3 +75,4 @@ class WorkerStatus:
     problems_total: int
     plugins: tuple[PluginStatus, ...]
     tasks: int = 0
+    stale: bool = False

@@ -20,6 +20,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached now; the same call may succeed later."""
 
 
+class StoreRefused(StoreUnavailable):
+    """The store answers, but not this user, or not for this key."""
+
+
 class Compacted(StoreError):
     """A watch asked for history that is gone: list again and watch from the list's revision + 1."""
 

@@ -20,6 +20,7 @@ from shared.store.contract import (
     LeaseNotFound,
     Put,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
     TooLarge,
 )
@@ -34,7 +35,7 @@ class TokenRefused(StoreUnavailable):
     """The login must be repeated; nothing was done."""
 
 
-class PermissionDenied(StoreUnavailable):
+class PermissionDenied(StoreRefused):
     """The user may not touch this key."""
 
 
