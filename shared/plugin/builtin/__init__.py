@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.plugin.builtin.api_breaker import ApiBreaker
 from shared.plugin.builtin.brotli import Brotli
 from shared.plugin.builtin.client_control import ClientControl
 from shared.plugin.builtin.cors import Cors
@@ -28,6 +29,7 @@ from shared.plugin.builtin.uri_blocker import UriBlocker
 from shared.plugin.plugin import AnyPlugin
 
 BUILTIN: tuple[type[AnyPlugin], ...] = (
+    ApiBreaker,
     Brotli,
     ClientControl,
     Cors,
