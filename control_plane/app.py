@@ -17,16 +17,16 @@ from starlette.responses import Response
 
 from control_plane import errors
 from control_plane.admin import docs_page, openapi
-from control_plane.admin.checks import Checks
 from control_plane.admin.collector import Collector
-from control_plane.admin.dry_run import DryRuns
+from control_plane.admin.history_routes import HistoryRoutes
+from control_plane.admin.leases import Leases
 from control_plane.admin.module_routes import ModuleRoutes
 from control_plane.admin.modules import Modules
 from control_plane.admin.plugin_routes import PluginRoutes
 from control_plane.admin.resources import Resources
 from control_plane.admin.router import ResourceRoutes, schema, unmatched
 from control_plane.admin.version_routes import VersionRoutes
-from control_plane.admin.versions import Versions
+from control_plane.admin.writer import Writer
 from control_plane.auth import require_key
 from control_plane.cluster.registry import Registry
 from control_plane.cluster.routes import DataPlaneRoutes, awaited
@@ -52,10 +52,10 @@ def create_app(
     sources: Sources | None = None,
 ) -> FastAPI:
     """The Admin API over an open store, for whoever has one of the keys. It has a sandbox of its own unless it is given one."""
-    modules, versions = Modules(store, sources or Sources.of()), Versions(store, clock)
+    modules = Modules(store, sources or Sources.of())
     tried_in = Sandbox() if sandbox is None else sandbox
-    resources = Resources(store, modules, Checks(store), DryRuns(store, modules, tried_in), versions, clock)
-    collector = Collector(store, versions)
+    resources = Resources(Writer(store, modules, tried_in, clock, Leases(store, clock)))
+    collector = Collector(store)
     registry = Registry(store)
 
     @asynccontextmanager
@@ -110,6 +110,7 @@ def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str], r
     VersionRoutes(resources).register(router)
     PluginRoutes(resources).register(router)
     for resource in RESOURCES.values():
+        HistoryRoutes(resource, resources).register(router)
         ResourceRoutes(resource, resources).register(router)
     router.add_api_route("/schema/{kind}", schema, methods=["GET"], tags=["schema"], responses=openapi.FAILURES)
     router.add_api_route("/{path:path}", unmatched, methods=VERBS, include_in_schema=False)

@@ -6,8 +6,10 @@ did not foresee is logged with its trace and answered as 500.
     AdminError            a refused request: status and body
       BadRequest          400 {"error_msg"}
       KeyNotFound         404 {"message": "Key not found"}
+      Mismatch            412 {"error_msg", "expected", "current"}
     SchemaError           400, with the list of mistakes   (shared/schema)
     ModuleError           400                              (shared/proxy_wasm)
+    NoKeysError           503                              (shared/secrets)
     StoreUnavailable      503                              (shared/store)
     TooLarge              413                              (shared/store)
 """
@@ -15,6 +17,7 @@ did not foresee is logged with its trace and answered as 500.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import structlog
@@ -27,9 +30,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.proxy_wasm.binary import ModuleError
 from shared.schema.document import encode
 from shared.schema.errors import SchemaError
+from shared.secrets.keyring import NoKeysError
 from shared.store.contract import StoreError, StoreUnavailable, TooLarge
 
 JSON = "application/json"
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 E = TypeVar("E", bound=Exception)
 
@@ -39,15 +45,25 @@ log = structlog.get_logger()
 class AdminError(Exception):
     """A request that is refused with this status and body."""
 
-    def __init__(self, status: int, body: Mapping[str, object]) -> None:
+    def __init__(self, status: int, body: Mapping[str, object], headers: Mapping[str, str] = NO_HEADERS) -> None:
         super().__init__(f"{status} {body}")
         self.status = status
         self.body = body
+        self.headers = headers
 
 
 class BadRequest(AdminError):
     def __init__(self, text: str, **more: object) -> None:
         super().__init__(400, {"error_msg": text, **more})
+
+
+class Mismatch(AdminError):
+    """What the client says that it knows is not what is there."""
+
+    def __init__(self, expected: str, current: int) -> None:
+        found = f"its modifiedIndex is {current}" if current else "there is no such object"
+        text = f"the object is not what the request expects: {expected}, but {found}"
+        super().__init__(412, {"error_msg": text, "expected": expected, "current": current})
 
 
 class KeyNotFound(AdminError):
@@ -70,12 +86,28 @@ def _unavailable(error: StoreUnavailable) -> AdminError:
     return AdminError(503, {"error_msg": f"the configuration store is unavailable: {error}"})
 
 
+def _no_keys(_error: NoKeysError) -> AdminError:
+    text = "this has a secret, and there is no key to encrypt it with: set encryption_keys_file for all of the cluster"
+    return AdminError(503, {"error_msg": text})
+
+
 def _too_large(error: TooLarge) -> AdminError:
     return AdminError(413, {"error_msg": str(error)})
 
 
 def _module_error(error: ModuleError) -> AdminError:
     return BadRequest(f"invalid module: {error}")
+
+
+def refusal_of(error: Exception) -> AdminError:
+    """Of what a write may be refused with."""
+    if isinstance(error, SchemaError):
+        return _schema_error(error)
+    if isinstance(error, ModuleError):
+        return _module_error(error)
+    if isinstance(error, AdminError):
+        return error
+    raise error
 
 
 def _http_error(error: HTTPException) -> AdminError:
@@ -94,6 +126,7 @@ def install(app: FastAPI) -> None:
     _handle(app, AdminError, lambda error: error)
     _handle(app, SchemaError, _schema_error)
     _handle(app, ModuleError, _module_error)
+    _handle(app, NoKeysError, _no_keys)
     _handle(app, StoreUnavailable, _unavailable)
     _handle(app, TooLarge, _too_large)
     _handle(app, StoreError, _store_error)
@@ -104,7 +137,9 @@ def _handle(app: FastAPI, kind: type[E], render: Callable[[E], AdminError]) -> N
     async def handler(_request: Request, error: Exception) -> Response:
         assert isinstance(error, kind)
         refusal = render(error)
-        return answer(refusal.status, refusal.body)
+        response = answer(refusal.status, refusal.body)
+        response.headers.update(refusal.headers)
+        return response
 
     app.add_exception_handler(kind, handler)
 

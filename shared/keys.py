@@ -20,6 +20,9 @@ Kind = Literal[
     "ssls",
     "plugin_metadata",
     "secrets",
+    "consumers",
+    "credentials",
+    "consumer_groups",
 ]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -28,6 +31,7 @@ MODULE_PREFIX: Final = "/waspgate/modules/"
 UPLOAD_PREFIX: Final = "/waspgate/module_uploads/"
 CHUNK_PREFIX: Final = "/waspgate/module_chunks/"
 VERSIONS_PREFIX: Final = "/waspgate/module_versions/"
+HISTORY_PREFIX: Final = "/waspgate/history/"
 GUARD_PREFIX: Final = "/waspgate/guards/"
 # Who serves this configuration. Not under `/apisix/`, where every worker would have to hear what every other one says.
 DATA_PLANE_PREFIX: Final = "/waspgate/data_planes/"
@@ -39,7 +43,10 @@ STORE_IDENTITY: Final = "/waspgate/store_id"
 
 _BY_NAME: Final[dict[str, Kind]] = {kind: kind for kind in KINDS}
 # Kinds whose ids have two parts, `owner/own`: the folder of the owner, and the folder within it, if there is one.
-IN_TWO_PARTS: Final[Mapping[Kind, tuple[str, str | None]]] = {"secrets": ("secrets", None)}
+IN_TWO_PARTS: Final[Mapping[Kind, tuple[str, str | None]]] = {
+    "secrets": ("secrets", None),
+    "credentials": ("consumers", "credentials"),
+}
 _BY_FOLDERS: Final = {folders: kind for kind, folders in IN_TWO_PARTS.items()}
 
 
@@ -120,6 +127,11 @@ def chunk_key(sha256: str, index: int) -> str:
 def versions_key(plugin: str) -> str:
     """The modules that a plugin has had."""
     return VERSIONS_PREFIX + plugin
+
+
+def history_key(kind: Kind, resource_id: str) -> str:
+    """What a resource has been."""
+    return f"{HISTORY_PREFIX}{kind}/{resource_id}"
 
 
 def guard_key(kind: Kind, resource_id: str = "") -> str:

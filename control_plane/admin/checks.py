@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from control_plane.admin.draft import View
 from control_plane.admin.references import Target, first_user, plugin_names, targets, user_kinds
 from control_plane.errors import BadRequest
 from shared.keys import Kind, guard_key, kind_prefix, parse_resource_key, resource_key
 from shared.schema.document import DocumentError, decode
 from shared.schema.resources import Resource
-from shared.store.contract import ConfigStore, Delete, Entry, Expect, Put
+from shared.store.contract import Delete, Entry, Expect, Put
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    store: ConfigStore
+    store: View
 
     async def before_write(
         self, resource: Resource, object_id: str, document: dict[str, Any], previous: dict[str, Any] | None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from control_plane.admin.versions import Versions
+from control_plane.admin.versions import kept_digests
 from shared.keys import kind_prefix
 from shared.schema.document import DocumentError, decode
 from shared.store.blobs import collect_modules
@@ -22,7 +22,6 @@ log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class Collector:
     store: ConfigStore
-    versions: Versions
 
     async def collect_every(self, seconds: float) -> None:
         """Again and again, until cancelled."""
@@ -40,7 +39,7 @@ class Collector:
         """What is pointed at between the looks is held for longer than they take."""
         listing = await self.store.list(kind_prefix("wasm_plugins"))
         pointed_at = {digest for entry in listing.entries if (digest := _digest(entry.value))}
-        return set(await collect_modules(self.store, pointed_at | await self.versions.digests()))
+        return set(await collect_modules(self.store, pointed_at | await kept_digests(self.store)))
 
 
 def _digest(value: bytes) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from control_plane.admin.checks import Plan
+from control_plane.admin.draft import View
 from control_plane.admin.modules import Modules
 from control_plane.admin.references import user_kinds
 from control_plane.errors import AdminError, BadRequest
@@ -24,7 +25,7 @@ from shared.schema.errors import json_path
 from shared.schema.plugins import AnyConf
 from shared.schema.resources import Resource, parse_stored, validate
 from shared.schema.wasm_plugin import WasmPluginSpec
-from shared.store.contract import ConfigStore, Expect, Put
+from shared.store.contract import Expect, Put
 
 # Different configurations in use that a changed plugin is tried with. Each takes it some milliseconds.
 MOST_CONFIGURATIONS = 100
@@ -45,7 +46,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class DryRuns:
-    store: ConfigStore
+    store: View
     modules: Modules
     sandbox: Sandbox
 

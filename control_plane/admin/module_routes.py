@@ -14,9 +14,9 @@ from starlette.responses import Response
 from control_plane.admin.body import read_module
 from control_plane.admin.modules import Modules
 from control_plane.admin.openapi import FAILURES, response
+from control_plane.admin.options import Deletes
 from control_plane.admin.paths import checked_id
-from control_plane.admin.resources import Options, Resources
-from control_plane.admin.router import Asked
+from control_plane.admin.resources import Resources
 from control_plane.errors import KeyNotFound, answer
 from shared.schema.resources import RESOURCES
 from shared.store.blobs import MAX_MODULE_BYTES
@@ -39,10 +39,10 @@ class ModuleRoutes:
         router.add_api_route(PATH, self.upload, methods=["PUT"], tags=[PLUGINS.kind], **_UPLOAD)
         router.add_api_route(PATH, self.download, methods=["GET"], tags=[PLUGINS.kind], **_DOWNLOAD)
 
-    async def upload(self, id: str, request: Request, dry_run: Asked) -> Response:
+    async def upload(self, id: str, request: Request, options: Deletes) -> Response:
         name = checked_id(PLUGINS, id)
         report = await self._modules.accept(await read_module(request, MAX_MODULE_BYTES))
-        written = await self._resources.set_module(PLUGINS, name, report.sha256, Options(dry_run=dry_run))
+        written = await self._resources.set_module(PLUGINS, name, report.sha256, options)
         body = {"key": written.key, **asdict(report)}
         return answer(201 if written.created else 200, body, written.revision)
 

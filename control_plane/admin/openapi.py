@@ -41,11 +41,14 @@ def _object(required: dict[str, Any], **optional: object) -> dict[str, Any]:
 
 
 _PROBLEM = _object({"path": _TEXT, "message": _TEXT}, log={"type": "array", "items": _TEXT})
+_PAST = _object({"revision": _INDEX, "active": {"type": "boolean"}}, value={"type": ["object", "null"]})
 _VERSION = _object({"version": _INDEX, "sha256": _TEXT, "module": {"type": "object"}, "active": {"type": "boolean"}})
 _SHAPES: dict[str, dict[str, Any]] = {
     "Error": _object({"error_msg": _TEXT}, errors={"type": "array", "items": _PROBLEM}, req_body=_TEXT),
     "Unauthorized": _object({"error_msg": _TEXT, "description": _TEXT}),
     "KeyNotFound": _object({"message": _TEXT}),
+    "Mismatch": _object({"error_msg": _TEXT, "expected": _TEXT, "current": _INDEX}),
+    "History": _object({"total": _INDEX, "list": {"type": "array", "items": _PAST}}),
     "ModuleReport": TypeAdapter(ModuleReport).json_schema(),
     "Versions": _object({"total": _INDEX, "list": {"type": "array", "items": _VERSION}}),
     "RolledBack": _object({"key": _TEXT, "value": {"type": "object"}, "version": _INDEX}),
@@ -70,6 +73,9 @@ EXAMPLES: dict[Kind, dict[str, Any]] = {
     "wasm_plugins": {"priority": 100, "failure_policy": "fail_open"},
     "plugin_metadata": {"https_port": 8443},
     "ssls": example_ssl("example.com"),
+    "consumers": {"username": "jack", "plugins": {}},
+    "credentials": {"plugins": {"key-auth": {"key": "a-key"}}},
+    "consumer_groups": {"plugins": {}},
     "secrets": {"uri": "https://vault.example.com:8200", "prefix": "kv/gateway", "token": "hvs.a-token"},
 }
 
@@ -87,17 +93,18 @@ FAILURES: Responses = {
     401: response("No key, or a wrong one", "Unauthorized"),
     503: response("The configuration store is unavailable", "Error"),
 }
+_UNLIKE: Responses = {412: response("The object is not what If-Match or If-None-Match says", "Mismatch")}
 _ABSENT: Responses = {404: response("There is no such object", "KeyNotFound")}
 _WRITTEN: Responses = {200: response("Replaced or changed", "Written"), 201: response("Created", "Written")}
 _RESPONSES: dict[str, Responses] = {
     "list_all": {200: response("All that passed the filters", "List")},
-    "put_by_body": {**_WRITTEN},
-    "post": {201: _WRITTEN[201]},
+    "put_by_body": {**_WRITTEN, **_UNLIKE},
+    "post": {**_WRITTEN, **_UNLIKE},
     "get": {200: response("The object", "Entry"), **_ABSENT},
-    "put": {**_WRITTEN},
-    "patch": {200: _WRITTEN[200], **_ABSENT},
-    "patch_at": {200: _WRITTEN[200], **_ABSENT},
-    "delete": {200: response("Deleted", "Deleted"), **_ABSENT},
+    "put": {**_WRITTEN, **_UNLIKE},
+    "patch": {200: _WRITTEN[200], **_ABSENT, **_UNLIKE},
+    "patch_at": {200: _WRITTEN[200], **_ABSENT, **_UNLIKE},
+    "delete": {200: response("Deleted", "Deleted"), **_ABSENT, **_UNLIKE},
 }
 
 
@@ -114,11 +121,11 @@ def operation(resource: Resource, verb: Verb, handler: str, path_names: Sequence
         "operation_id": f"{handler}_{resource.singular}",
         "status_code": success,
         "responses": responses,
-        "openapi_extra": {**extra, "parameters": [_in_path(name) for name in path_names]},
+        "openapi_extra": {**extra, "parameters": [in_path(name) for name in path_names]},
     }
 
 
-def _in_path(name: str) -> dict[str, Any]:
+def in_path(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from shared.schema.document import MAX_DEPTH
+from control_plane.admin.operations import Change
+from control_plane.errors import BadRequest
+from shared.schema.document import MAX_DEPTH, DocumentError, check_depth
+from shared.schema.errors import excerpt
 
 
 class SubPathError(ValueError):
@@ -49,3 +52,26 @@ def set_at(target: object, path: Sequence[str], value: object) -> object:
 def split(sub_path: str) -> list[str]:
     """`a//b/` names the same place as `a/b`."""
     return [part for part in sub_path.split("/") if part]
+
+
+def merging(patch: object) -> Change:
+    """A merge as a change of an object. Raises BadRequest."""
+    if not isinstance(patch, dict):
+        raise BadRequest(f"wrong type: expected object, got {excerpt(patch)}")
+    return lambda previous: merge(previous, patch)
+
+
+def setting(sub_path: str, value: object) -> Change:
+    """A value at a sub-path as a change of an object, which raises BadRequest."""
+
+    def change(previous: dict[str, Any] | None) -> object:
+        try:
+            changed = set_at(previous, split(sub_path), value)
+            check_depth(changed)
+        except SubPathError as error:
+            raise BadRequest(f"invalid sub-path: /{sub_path}") from error
+        except DocumentError as error:
+            raise BadRequest(f"invalid configuration: {error}") from error
+        return changed
+
+    return change

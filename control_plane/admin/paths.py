@@ -20,7 +20,7 @@ from shared.schema.resources import RESOURCES, Resource
 ID_LENGTH = 64
 _ID = re.compile(ID_PATTERN)
 # What the first part of an id of two parts is called.
-OWNERS: dict[Kind, str] = {"secrets": "manager"}
+OWNERS: dict[Kind, str] = {"secrets": "manager", "credentials": "username"}
 
 
 @dataclass(frozen=True, slots=True)

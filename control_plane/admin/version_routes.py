@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from control_plane.admin.body import read_json_or
 from control_plane.admin.openapi import FAILURES, response
+from control_plane.admin.options import Deletes
 from control_plane.admin.paths import checked_id
-from control_plane.admin.resources import Options, Resources
-from control_plane.admin.router import Asked
+from control_plane.admin.resources import Resources
 from control_plane.admin.versions import choose
 from control_plane.errors import answer
 from shared.schema.common import Maybe, Spec
@@ -48,16 +48,16 @@ class VersionRoutes:
     async def versions(self, id: str) -> Response:
         name = checked_id(PLUGINS, id)
         current = await self._current(name)
-        kept = sorted(await self._resources.versions.of(name), key=lambda version: -version.version)
+        kept = sorted(await self._resources.module_versions(name), key=lambda version: -version.version)
         found = [{**asdict(version), "active": version.sha256 == current} for version in kept]
         return answer(200, {"total": len(found), "list": found})
 
-    async def roll_back(self, id: str, request: Request, dry_run: Asked) -> Response:
+    async def roll_back(self, id: str, request: Request, options: Deletes) -> Response:
         name = checked_id(PLUGINS, id)
         wanted = validate(RollbackSpec, await read_json_or(request, {}))
         current = await self._current(name)
-        version = choose(await self._resources.versions.of(name), current, number=wanted.version, sha256=wanted.sha256)
-        written = await self._resources.set_module(PLUGINS, name, version.sha256, Options(dry_run=dry_run))
+        version = choose(await self._resources.module_versions(name), current, number=wanted.version, sha256=wanted.sha256)
+        written = await self._resources.set_module(PLUGINS, name, version.sha256, options)
         body = {"key": written.key, "value": written.value, "version": version.version}
         return answer(200, body, written.revision)
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from control_plane.admin.checks import Plan
+from control_plane.admin.draft import View
 from control_plane.errors import BadRequest
 from shared.keys import VERSIONS_PREFIX, resource_key, versions_key
 from shared.schema.document import DocumentError, decode, encode
@@ -34,7 +35,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    store: ConfigStore
+    store: View
     clock: Callable[[], float]
 
     async def of(self, plugin: str) -> tuple[Version, ...]:
@@ -60,16 +61,17 @@ class Versions:
     async def before_delete(self, plugin: str) -> Plan:
         return Plan(operations=(Delete(versions_key(plugin)),))
 
-    async def digests(self) -> set[str]:
-        """Of all versions of all plugins. What an expired plugin left behind is removed."""
-        found: set[str] = set()
-        for entry in (await self.store.list(VERSIONS_PREFIX)).entries:
-            plugin = resource_key("wasm_plugins", entry.key.removeprefix(VERSIONS_PREFIX))
-            gone = (Expect(plugin, 0), Expect(entry.key, entry.mod_revision))
-            if await self.store.get(plugin) is None and (await self.store.transaction(gone, (Delete(entry.key),))).committed:
-                continue
-            found |= {version.sha256 for version in _versions(entry)[1]}
-        return found
+
+async def kept_digests(store: ConfigStore) -> set[str]:
+    """Of all versions of all plugins. What an expired plugin left behind is removed."""
+    found: set[str] = set()
+    for entry in (await store.list(VERSIONS_PREFIX)).entries:
+        plugin = resource_key("wasm_plugins", entry.key.removeprefix(VERSIONS_PREFIX))
+        gone = (Expect(plugin, 0), Expect(entry.key, entry.mod_revision))
+        if await store.get(plugin) is None and (await store.transaction(gone, (Delete(entry.key),))).committed:
+            continue
+        found |= {version.sha256 for version in _versions(entry)[1]}
+    return found
 
 
 def choose(versions: Iterable[Version], current: str | None, *, number: int | None, sha256: str | None) -> Version:

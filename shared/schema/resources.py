@@ -17,6 +17,7 @@ from pydantic_core import core_schema
 from shared.keys import Kind
 from shared.plugin.registry import registry
 from shared.schema.common import Spec
+from shared.schema.consumer import ConsumerGroupSpec, ConsumerSpec, CredentialSpec
 from shared.schema.document import DocumentError, decode
 from shared.schema.errors import Problem, SchemaError, excerpt, from_validation, json_path, json_type
 from shared.schema.global_rule import GlobalRuleSpec
@@ -34,6 +35,7 @@ Verb = Literal["GET", "PUT", "POST", "PATCH", "DELETE"]
 ALL_VERBS: frozenset[Verb] = frozenset({"GET", "PUT", "POST", "PATCH", "DELETE"})
 NO_POST: frozenset[Verb] = ALL_VERBS - {"POST"}
 NO_PATCH: frozenset[Verb] = ALL_VERBS - {"PATCH"}
+WHOLE: frozenset[Verb] = frozenset({"GET", "PUT", "DELETE"})
 
 # What the Admin API adds to a stored document; no part of the resource itself.
 TIMESTAMPS = ("create_time", "update_time")
@@ -45,7 +47,7 @@ S = TypeVar("S", bound=Spec)
 @dataclass(frozen=True, slots=True)
 class Resource:
     """`references` maps a property to the kind that it names an object of; no answer shows the properties in `secrets`. Those
-    inside of others are written with a dot."""
+    inside of others are written with a dot. `id_property` is what a document calls its own id."""
 
     kind: Kind
     singular: str
@@ -54,6 +56,7 @@ class Resource:
     references: Mapping[str, Kind] = field(default_factory=dict)
     has_plugins: bool = False
     secrets: tuple[str, ...] = ()
+    id_property: str = "id"
 
 
 _OF_INLINE_UPSTREAM: Mapping[str, Kind] = {"upstream.tls.client_cert_id": "ssls"}
@@ -101,9 +104,14 @@ RESOURCES: dict[Kind, Resource] = {
             secrets=("upstream.tls.client_key",),
         ),
         Resource("wasm_plugins", "wasm_plugin", WasmPluginSpec, NO_POST),
-        Resource("plugin_metadata", "plugin_metadata", PluginMetadataSpec, frozenset({"GET", "PUT", "DELETE"})),
+        Resource("plugin_metadata", "plugin_metadata", PluginMetadataSpec, WHOLE),
         Resource("ssls", "ssl", SslSpec, secrets=("key", "keys")),
         Resource("secrets", "secret", SecretSpec, NO_POST, secrets=("token",)),
+        Resource(
+            "consumers", "consumer", ConsumerSpec, WHOLE, references={"group_id": "consumer_groups"}, id_property="username"
+        ),
+        Resource("credentials", "credential", CredentialSpec, WHOLE),
+        Resource("consumer_groups", "consumer_group", ConsumerGroupSpec, NO_POST),
     )
 }
 
@@ -154,7 +162,7 @@ def _plugins_of(document: dict[str, Any]) -> dict[str, Any]:
 def _properties(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str, ...]:
     """The property names of the object at a location, as far as models describe it."""
     if len(location) >= 2 and location[0] == "plugins":
-        return _of_plugin(str(location[1]), location[2:])
+        return _of_plugin(str(location[1]), location[2:], model in (ConsumerSpec, CredentialSpec))
     for part in location:
         if part not in model.model_fields:
             return ()
@@ -165,10 +173,12 @@ def _properties(model: type[BaseModel], location: tuple[str | int, ...]) -> tupl
     return tuple(info.alias or name for name, info in model.model_fields.items())
 
 
-def _of_plugin(name: str, location: tuple[str | int, ...]) -> tuple[str, ...]:
+def _of_plugin(name: str, location: tuple[str | int, ...], of_consumer: bool) -> tuple[str, ...]:
     plugin = registry().get(name)
     if plugin is None:
         return ("conf", "_meta")
+    if of_consumer and plugin.kind == "auth":
+        return () if plugin.Consumer is None else _properties(plugin.Consumer, location)
     return (*_properties(plugin.Config, location), "_meta") if not location else _properties(plugin.Config, location)
 
 

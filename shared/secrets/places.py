@@ -7,7 +7,7 @@ configuration, in what a consumer says of itself, and in its metadata. A referen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from shared.keys import Kind, ResourceKey, resource_key
 from shared.plugin.registry import registry
@@ -15,6 +15,9 @@ from shared.schema.document import decode, encode
 from shared.schema.resources import RESOURCES
 from shared.secrets.keyring import MARK, SCHEME, Keyring, SealError
 from shared.secrets.references import is_reference, map_texts
+
+# What is shown in place of a secret. Sent back, it means the secret that is there.
+MASK: Final = "********"
 
 # A text and its path in the document, to what shall stand there.
 Change = Callable[[str, str], str]

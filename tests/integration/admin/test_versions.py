@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from control_plane.admin import collector
-from control_plane.admin.versions import MOST_VERSIONS, Versions
+from control_plane.admin.versions import MOST_VERSIONS
 from shared.keys import VERSIONS_PREFIX
 from shared.store.blobs import GRACE_SECONDS, collect_modules, get_module
 from shared.store.contract import ConfigStore
@@ -167,4 +167,4 @@ async def collect_later(api: Admin) -> set[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collector, "collect_modules", later)
-        return await collector.Collector(api.store, Versions(api.store, lambda: 0.0)).collect()
+        return await collector.Collector(api.store).collect()

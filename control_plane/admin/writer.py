@@ -1,0 +1,249 @@
+"""Writing: one or several objects in one transaction of the store.
+
+The law: every write is one compare-and-swap transaction over the objects as they were read and everything that was checked
+on the way, and is done again from the start when any of that changed meanwhile; so no writer overwrites what it has not
+seen, and no reference is left dangling by a race. What is checked is what will be there when all operations are done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+from control_plane.admin import history
+from control_plane.admin.checks import Checks, Plan
+from control_plane.admin.completion import complete
+from control_plane.admin.difference import same
+from control_plane.admin.draft import Draft
+from control_plane.admin.dry_run import DryRuns
+from control_plane.admin.hidden import meant
+from control_plane.admin.leases import Leases
+from control_plane.admin.modules import Modules
+from control_plane.admin.operations import Committed, Operation, Options, Outcome, Removal, Write
+from control_plane.admin.refusal import Mistakes
+from control_plane.admin.stored import id_in_body, own_part, stored_object
+from control_plane.admin.versions import Versions
+from control_plane.audit import note
+from control_plane.errors import AdminError, KeyNotFound
+from control_plane.sandbox.sandbox import Sandbox
+from shared.keys import ResourceKey, generated_id, resource_key
+from shared.schema.document import encode
+from shared.store.contract import ConfigStore, Delete, Expect, LeaseNotFound, Put
+
+# With writers on several control planes each round has a winner; this many rounds lost in a row is a storm.
+ATTEMPTS = 50
+# Mean pause after a lost round, in seconds: about one round trip to a store.
+PAUSE = 0.005
+
+
+class Locks:
+    """One lock per key while anybody wants it: local writers queue instead of losing rounds to each other."""
+
+    __slots__ = ("_locks",)
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def hold(self, keys: Iterable[str]) -> AsyncIterator[None]:
+        """In one order for all, so that nobody waits for somebody who waits for him."""
+        async with AsyncExitStack() as held:
+            for key in sorted(set(keys)):
+                lock = self._locks.get(key)
+                if lock is None:
+                    lock = self._locks[key] = asyncio.Lock()
+                await held.enter_async_context(lock)
+            yield
+
+
+class Gathered:
+    """Plans of one round; what several say counts once, as etcd takes no key twice in one transaction."""
+
+    __slots__ = ("_expect", "_operations")
+
+    def __init__(self) -> None:
+        self._expect: dict[Expect, None] = {}
+        self._operations: dict[Put | Delete, None] = {}
+
+    def add(self, plan: Plan) -> None:
+        self._expect.update(dict.fromkeys(plan.expect))
+        self._operations.update(dict.fromkeys(plan.operations))
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(tuple(self._expect), tuple(self._operations))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """`plan` is everything but the objects themselves."""
+
+    outcomes: tuple[Outcome, ...]
+    plan: Plan
+
+    @property
+    def changed(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if not outcome.unchanged)
+
+    def transaction(self, lease: int = 0) -> tuple[list[Expect], list[Put | Delete]]:
+        """`lease` ends what is written."""
+        expect = [Expect(outcome.key, outcome.entry.mod_revision if outcome.entry else 0) for outcome in self.outcomes]
+        operations: list[Put | Delete] = []
+        for outcome in self.changed:
+            key, value = outcome.key, outcome.value
+            operations.append(Delete(key) if value is None else Put(key, encode(value), lease))
+        known = {condition.key for condition in expect}
+        expect += [condition for condition in self.plan.expect if condition.key not in known]
+        return expect, [*operations, *self.plan.operations]
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    store: ConfigStore
+    modules: Modules
+    sandbox: Sandbox
+    clock: Callable[[], float]
+    leases: Leases
+    locks: Locks = field(default_factory=Locks)
+
+    async def run(self, operations: Sequence[Operation], options: Options) -> Committed:
+        """All of them or none. Raises the error of a single operation, Refused for several."""
+        async with self.locks.hold(map(_lock_name, operations)):
+            for _ in range(ATTEMPTS):
+                prepared = await self.prepare(Draft(self.store), operations, options)
+                if options.simulate or not prepared.changed:
+                    return Committed(prepared.outcomes, 0)
+                revision = await self._commit(prepared, options)
+                if revision is not None:
+                    for outcome in prepared.changed:
+                        note(outcome.operation.resource.kind, outcome.id, outcome.before, outcome.value)
+                    return Committed(prepared.outcomes, revision)
+                await asyncio.sleep(random.uniform(0, 2 * PAUSE))
+        raise AdminError(503, {"error_msg": "value changed before overwritten"})
+
+    async def prepare(self, draft: Draft, operations: Sequence[Operation], options: Options) -> Prepared:
+        """One round of looking, without a word to the store."""
+        single = len(operations) == 1
+        mistakes = Mistakes()
+        outcomes: list[Outcome] = []
+        ids = _NewIds(await self.store.revision() + 1 if any(_is_new(operation) for operation in operations) else 0)
+        for number, operation in enumerate(operations):
+            with mistakes.of(number):
+                outcomes.append(await self._drafted(draft, operation, ids, options))
+        mistakes.check(single=single)
+        gathered = Gathered()
+        for number, outcome in enumerate(outcomes):
+            with mistakes.of(number):
+                gathered.add(await self._checked(draft, outcome, options))
+        mistakes.check(single=single)
+        lease = await self._history_lease(outcomes, options)
+        for outcome in outcomes:
+            if not outcome.unchanged:
+                key, gone = ResourceKey(outcome.operation.resource.kind, outcome.id), outcome.value is None
+                gathered.add(await history.before_change(draft, key, outcome.entry, deletes=gone, lease=lease if gone else 0))
+        return Prepared(tuple(outcomes), gathered.plan)
+
+    async def _drafted(self, draft: Draft, operation: Operation, ids: _NewIds, options: Options) -> Outcome:
+        resource = operation.resource
+        object_id = ids.next() if operation.id is None else operation.id
+        key = resource_key(resource.kind, object_id)
+        if draft.is_planned(key):
+            raise AdminError(400, {"error_msg": f"{key} is written by another operation already"})
+        entry = await draft.stored(key)
+        operation.match.check(entry)
+        stored = stored_object(entry)
+        previous = None if entry is None else own_part(stored)
+        before = None if entry is None else stored
+        if isinstance(operation, Removal):
+            if entry is None:
+                raise KeyNotFound
+            draft.plan(key, None, entry)
+            return Outcome(operation, object_id, key, entry, before, None)
+        wanted = meant(resource.kind, object_id, _named(operation, object_id, previous), previous)
+        document = await complete(self.modules, resource, object_id, wanted, previous)
+        if options.skips_unchanged and entry is not None and same(document, previous):
+            return Outcome(operation, object_id, key, entry, before, stored, unchanged=True)
+        value = {**document, resource.id_property: id_in_body(resource, object_id), **self._timestamps(stored)}
+        draft.plan(key, encode(value), entry)
+        return Outcome(operation, object_id, key, entry, before, value)
+
+    async def _checked(self, draft: Draft, outcome: Outcome, options: Options) -> Plan:
+        operation, object_id = outcome.operation, outcome.id
+        resource = operation.resource
+        checks, versions = Checks(draft), Versions(draft, self.clock)
+        if isinstance(operation, Removal):
+            plan = Plan() if operation.force else await checks.before_delete(resource, object_id)
+            return plan + await versions.before_delete(object_id) if resource.kind == "wasm_plugins" else plan
+        if outcome.unchanged or outcome.value is None:
+            return Plan()
+        document = own_part(outcome.value)
+        previous = None if outcome.before is None else own_part(outcome.before)
+        plan = await checks.before_write(resource, object_id, document, previous)
+        if options.dry_run:
+            # A PATCH answers for what it changes, everything else for the whole document.
+            known = previous if operation.patching else None
+            plan += await DryRuns(draft, self.modules, self.sandbox).before_write(resource, document, known, object_id)
+        if resource.kind == "wasm_plugins":
+            plan += await versions.before_write(object_id, (previous or {}).get("module"), document.get("module"))
+        return plan
+
+    async def _history_lease(self, outcomes: Iterable[Outcome], options: Options) -> int:
+        if options.simulate or all(outcome.value is not None for outcome in outcomes):
+            return 0
+        return await self.leases.lasting(history.DELETED_SECONDS)
+
+    async def _commit(self, prepared: Prepared, options: Options) -> int | None:
+        """The revision; None when something that the round relied on has changed."""
+        lease = 0 if options.ttl is None else await self.store.grant_lease(options.ttl)
+        try:
+            result = await self.store.transaction(*prepared.transaction(lease))
+        except LeaseNotFound:
+            self.leases.forget()
+            return None
+        if result.committed:
+            return result.revision
+        if lease:
+            await self.store.revoke_lease(lease)
+        return None
+
+    def _timestamps(self, stored: dict[str, Any]) -> dict[str, int]:
+        now = int(self.clock())
+        created = stored.get("create_time")
+        return {"create_time": created if isinstance(created, int) else now, "update_time": now}
+
+
+class _NewIds:
+    """Ids that no other writer gives at this revision; several in one transaction are numbered."""
+
+    __slots__ = ("_given", "_revision")
+
+    def __init__(self, revision: int) -> None:
+        self._revision = revision
+        self._given = 0
+
+    def next(self) -> str:
+        self._given += 1
+        base = generated_id(self._revision)
+        return base if self._given == 1 else f"{base}-{self._given}"
+
+
+def _named(operation: Write, object_id: str, previous: dict[str, Any] | None) -> object:
+    """An id that is a property of the resource itself may be left to the path."""
+    wanted, name = operation.change(previous), operation.resource.id_property
+    if name == "id" or not isinstance(wanted, dict):
+        return wanted
+    return {name: object_id, **wanted}
+
+
+def _is_new(operation: Operation) -> bool:
+    return operation.id is None
+
+
+def _lock_name(operation: Operation) -> str:
+    kind = operation.resource.kind
+    return f"new {kind}" if operation.id is None else resource_key(kind, operation.id)
