@@ -26,6 +26,7 @@ from uuid import uuid4
 import structlog
 import uvloop
 
+from data_plane.callout.fetching import Fetching
 from data_plane.callout.service import CalloutService
 from data_plane.config.consumer_index import ConsumerIndex
 from data_plane.config.snapshot import Snapshot
@@ -244,6 +245,7 @@ class Worker:
             lambda id: self.gateway.snapshot.find_upstream(id),
             self._runtime.native_failed,
             self._limits.rows,
+            Fetching(self.callouts).fetch,
         )
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers, self.host, consumers)
         self._watcher.use(values_of(settings))

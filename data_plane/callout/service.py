@@ -18,7 +18,7 @@ from data_plane.callout.grpc_service import GrpcService, NotAGrpcService, parse_
 from data_plane.callout.http_call import HttpCall
 from data_plane.callout.http_message import Asked, BadCall, compose, read_fields
 from data_plane.callout.target import Target, TargetError, find_target
-from data_plane.callout.tls import TlsContext, TlsPool, client_context
+from data_plane.callout.tls import TlsContext, TlsPool, client_context, unverified_context
 from data_plane.callout.waiting import watch
 from data_plane.config.snapshot import Route, Snapshot, WasmPlugin
 from data_plane.exchange.ports import ClientPort, PoolPort, Serving
@@ -60,20 +60,22 @@ class CalloutService:
         self.gateway = gateway
         self._tls = tls
         self._plain = CallServing(gateway, gateway.pool)
-        self._tls_pool: TlsPool | None = None
-        self._secure: CallServing | None = None
+        # By whether servers have to prove their names.
+        self._tls_pools: dict[bool, TlsPool] = {}
+        self._secure: dict[bool, CallServing] = {}
         self._h2_pools: dict[bool, H2Pool] = {}
 
     def callouts(self, plugin: WasmPlugin, failed: Failed) -> PluginCallouts:
         return PluginCallouts(self, plugin, failed)
 
-    def serving(self, tls: bool) -> CallServing:
+    def serving(self, tls: bool, verify: bool = True) -> CallServing:
         if not tls:
             return self._plain
-        if self._secure is None:
-            self._tls_pool = TlsPool(self.loop, TlsContext(self._tls))
-            self._secure = CallServing(self.gateway, self._tls_pool)
-        return self._secure
+        secure = self._secure.get(verify)
+        if secure is None:
+            pool = self._tls_pools[verify] = TlsPool(self.loop, TlsContext(self._tls if verify else unverified_context))
+            secure = self._secure[verify] = CallServing(self.gateway, pool)
+        return secure
 
     def h2_pool(self, tls: bool) -> H2Pool:
         pool = self._h2_pools.get(tls)
@@ -83,8 +85,8 @@ class CalloutService:
         return pool
 
     async def close(self) -> None:
-        if self._tls_pool is not None:
-            await self._tls_pool.close()
+        for tls_pool in self._tls_pools.values():
+            await tls_pool.close()
         for pool in self._h2_pools.values():
             await pool.close()
 

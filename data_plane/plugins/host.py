@@ -7,11 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from shared.plugin.consumer import ConsumerTable
 from shared.plugin.counters import Counters
 from shared.plugin.host import Fetched
+
+
+class Fetch(Protocol):
+    """As `Host.fetch`."""
+
+    async def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        seconds: float = 60.0,
+        verify: bool = True,
+        max_body: int = 1024 * 1024,
+    ) -> Fetched: ...
 
 
 class WorkerHost:
@@ -25,30 +41,19 @@ class WorkerHost:
         find_upstream: Callable[[str], object | None],
         failed: Callable[[str, BaseException], None],
         counters: Callable[[], Counters],
+        fetch: Fetch,
     ) -> None:
         self._loop = loop
         self.consumers = consumers
         self.upstream = find_upstream
         self.failed = failed
+        self.fetch = fetch
         self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def counters(self) -> Counters:
         return self._counters()
-
-    async def fetch(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Sequence[tuple[str, str]] = (),
-        body: bytes = b"",
-        seconds: float = 60.0,
-        verify: bool = True,
-        max_body: int = 1024 * 1024,
-    ) -> Fetched:
-        raise NotImplementedError
 
     def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work, name=name)

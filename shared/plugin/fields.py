@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -61,6 +62,17 @@ def split_line(line: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def _http_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and parts.port != 0
+    except ValueError:
+        named = False
+    if not named or not url.isascii() or not url.isprintable() or " " in url or "#" in url:
+        raise ValueError(f"expected a URL as in https://host:port/path, got {url.rpartition('@')[2][:80]!r}")
+
+
+HttpUrl = Annotated[str, Field(max_length=2048), _checked(_http_url)]
 HeaderName = Annotated[str, Field(min_length=1, max_length=256), _checked(_header_name)]
 # APISIX takes numbers as well.
 HeaderValue = Annotated[

@@ -9,6 +9,7 @@ from shared.plugin.builtin.cors import Cors
 from shared.plugin.builtin.csrf import Csrf
 from shared.plugin.builtin.echo import Echo
 from shared.plugin.builtin.fault_injection import FaultInjection
+from shared.plugin.builtin.forward_auth import ForwardAuth
 from shared.plugin.builtin.gzip import Gzip
 from shared.plugin.builtin.hmac_auth import HmacAuth
 from shared.plugin.builtin.ip_restriction import IpRestriction
@@ -36,6 +37,7 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     Csrf,
     Echo,
     FaultInjection,
+    ForwardAuth,
     Gzip,
     HmacAuth,
     IpRestriction,

@@ -27,7 +27,7 @@ from pydantic import Field
 
 from shared.plugin.body import WholeBody
 from shared.plugin.builtin.authentication import AuthConfig, Authentication, Realm
-from shared.plugin.consumer import Consumer
+from shared.plugin.consumer import Consumer as Caller
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request
 from shared.schema.common import MAX_INT, Array, Spec
@@ -149,7 +149,7 @@ class HmacAuth(Authentication[HmacAuthConfig]):
 
         return WholeBody(self.config.max_req_body_size, then)
 
-    def _validated(self, request: Request, signature: Signature) -> Consumer:
+    def _validated(self, request: Request, signature: Signature) -> Caller:
         """Whose signature it is. Raises SignatureError."""
         consumer = self.consumer_of(signature.key_id)
         if consumer is None:
@@ -180,7 +180,7 @@ class HmacAuth(Authentication[HmacAuthConfig]):
         if abs(self.clock() - sent) > self.config.clock_skew:
             raise SignatureError("clock skew exceeded")
 
-    def _accepted(self, request: Request, consumer: Consumer) -> None:
+    def _accepted(self, request: Request, consumer: Caller) -> None:
         if self.config.hide_credentials:
             request.remove_header("authorization")
         request.attach_consumer(consumer)

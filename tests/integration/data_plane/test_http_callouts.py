@@ -13,9 +13,9 @@ import pytest
 from data_plane.callout.tls import client_context
 from data_plane.config.snapshot import KeepalivePool, Limits, Upstream
 from tests.support.calling import Calling, calling_gateway
-from tests.support.certificates import make_certificates
 from tests.support.gateway import HOST, TIMEOUTS, LiveGateway, Turns, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import client
+from tests.support.tls_server import TlsServer
 
 ASK = "http_call auth 5000 % % :method=GET :path=/check :authority=auth.test"
 PAUSE = "request_headers return 1"
@@ -406,48 +406,6 @@ def test_in_apisix_the_last_of_several_calls_lets_the_body_go(gateway: LiveGatew
 
 
 # --- TLS
-
-
-class TlsServer:
-    """Answers 200 to whoever it shakes hands with."""
-
-    def __init__(self, folder: Path) -> None:
-        files = make_certificates(folder)
-        self.authority = str(files.ca)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(files.cert, files.key)
-        self._listener = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.requests: list[bytes] = []
-        self.threads: list[threading.Thread] = []
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            plain.settimeout(10)
-            thread = threading.Thread(target=self._answer, args=(plain,))
-            self.threads.append(thread)
-            thread.start()
-
-    def _answer(self, plain: socket.socket) -> None:
-        try:
-            with self._context.wrap_socket(plain, server_side=True) as side:
-                while data := side.recv(65536):
-                    self.requests.append(data)
-                    side.sendall(ok(b"over TLS"))
-        except OSError:
-            plain.close()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in (self.thread, *self.threads):
-            thread.join(10)
 
 
 def test_over_tls_the_server_proves_its_name(gateway: LiveGateway, tmp_path: Path) -> None:
