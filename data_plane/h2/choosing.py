@@ -79,6 +79,10 @@ class ChoosingConnection(asyncio.Protocol):
     def busy(self) -> int:
         return 0
 
+    @property
+    def stays(self) -> bool:
+        return False
+
     def sweep(self, idle_sweeps: int, held_sweeps: int) -> None:
         """The timer does it."""
 

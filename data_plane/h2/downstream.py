@@ -80,6 +80,8 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         if not self.connection_id:
             self.leave(ErrorCodes.REFUSED_STREAM)
             transport.close()
+        elif self._gateway.draining:
+            self.drain()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gateway.dismiss(self)
@@ -290,6 +292,10 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         """Streams that have not ended."""
         return len(self.streams)
 
+    @property
+    def stays(self) -> bool:
+        return bool(self.streams) or self._state < LAST
+
     def sweep(self, idle_sweeps: int, held_sweeps: int) -> None:
         """Looked at every now and then: end the streams over which nothing moves."""
         now = self._loop.time()
@@ -337,8 +343,6 @@ class H2ClientConnection(H2Protocol[ClientStream]):
     def rest(self) -> None:
         if self.streams or self._state >= LEAVING:
             return
-        if self._gateway.draining:
-            self._gateway.note_end()
         if self._state == LAST:
             # The last frames leave first.
             self._loop.call_soon(self._leave_if_done)
@@ -354,8 +358,6 @@ class H2ClientConnection(H2Protocol[ClientStream]):
         self.streams.clear()
         for stream in streams:
             stream.gone()
-        if self._gateway.draining:
-            self._gateway.note_end()
 
     def _expired(self) -> None:
         if self._state == LEAVING or self._blocked:

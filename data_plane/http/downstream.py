@@ -90,6 +90,8 @@ class ClientConnection(EndingConnection):
             self._refuse("overloaded")
             # No lingering: what is short is files.
             self._close()
+        elif self._gateway.draining:
+            self.drain()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gateway.dismiss(self)
@@ -200,8 +202,6 @@ class ClientConnection(EndingConnection):
         self._state = CLOSED
         if isinstance(exchange, Upgrading):
             exchange.tunnel_ended()
-        if self._gateway.draining:
-            self._gateway.note_end()
 
     def unix_time_ns(self) -> int:
         return time.time_ns()
@@ -212,6 +212,10 @@ class ClientConnection(EndingConnection):
     def busy(self) -> bool:
         """Whether a request is being answered, or its answer is still to be written."""
         return self._exchange is not None or (self._state == CLOSED and self._transport.get_write_buffer_size() > 0)
+
+    @property
+    def stays(self) -> bool:
+        return bool(self.busy) or (self._state == HEAD and not self._buffer)
 
     def sweep(self, idle_sweeps: int, held_sweeps: int) -> None:
         """Looked at every now and then: close if no request came since so many looks ago, and answer what plugins have held,

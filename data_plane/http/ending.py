@@ -72,8 +72,6 @@ class EndingConnection(RequestReader):
         now = self._loop.time()
         if self._state != LINGER:
             self._state = LINGER
-            if self._gateway.draining:
-                self._gateway.note_end()
             self._buffer = b""
             self._linger_until = now + limits.LINGER_SECONDS
             self._resume()

@@ -92,6 +92,10 @@ class ProxiedConnection(asyncio.Protocol):
 
     # What the gateway asks of a client.
 
+    @property
+    def stays(self) -> bool:
+        return False
+
     def sweep(self, idle_sweeps: int, held_sweeps: int) -> None:
         """The deadline sees to it."""
 

@@ -50,7 +50,6 @@ class GatewayStage(Stage):
         self.trust = NOBODY
         self.clients: set[object] = set()
         self.limit = 1
-        self.ends = 0
 
     def admit(self, client: object) -> int:
         if len(self.clients) >= self.limit:
@@ -60,9 +59,6 @@ class GatewayStage(Stage):
 
     def dismiss(self, client: object) -> None:
         self.clients.discard(client)
-
-    def note_end(self) -> None:
-        self.ends += 1
 
 
 class H2Wire:

@@ -6,6 +6,9 @@ import asyncio
 import threading
 from concurrent.futures import Future
 
+import pytest
+
+from data_plane.http import limits
 from tests.support.gateway import LiveGateway, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import client
 
@@ -60,6 +63,39 @@ def test_a_client_that_was_not_told_may_ask_once_more(gateway: LiveGateway) -> N
         assert (first.body, first.field(b"connection")) == (b"first!", None)
         second = busy.get()
         assert (second.body, second.field(b"connection")) == (b"second", b"close")
+        assert drained.result(5) == 0
+
+
+def test_who_was_told_late_has_time_to_ask_as_well(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer began before the drain, and ended when the idle had nearly been closed."""
+    go_on = threading.Event()
+
+    def script(side: UpstreamSide) -> None:
+        side.head()
+        side.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nfir")
+        go_on.wait(10)
+        side.send(b"st!")
+        side.head()
+        side.send(ok(b"second"))
+
+    monkeypatch.setattr(limits, "DRAIN_IDLE_SECONDS", 0.2)
+    with upstream(script) as server, client(gateway.port) as idle, client(gateway.port) as busy:
+        gateway.route(route_to(server.port))
+        gateway.until(lambda it: len(it.clients) == 2)
+        busy.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+        busy.wait_for(b"fir")
+        drained = drain(gateway, 10)
+        gateway.until(lambda it: it.draining)
+        monkeypatch.setattr(limits, "DRAIN_IDLE_SECONDS", 30)
+        go_on.set()
+        assert busy.response().body == b"first!"
+        # By now all who were idle when the drain began are gone.
+        assert idle.closes_within(2)
+        with pytest.raises(TimeoutError):
+            drained.result(0.3)
+        second = busy.get()
+        assert (second.body, second.field(b"connection")) == (b"second", b"close")
+        monkeypatch.setattr(limits, "DRAIN_IDLE_SECONDS", 0)
         assert drained.result(5) == 0
 
 

@@ -273,9 +273,9 @@ class TestEnds:
         too_late = wire.send(request())
         assert wire.take() == [f"{too_late}: reset REFUSED_STREAM"]
         assert wire.answer(first)[-1] == "1: 200 content-length=0 x-a=b."
-        assert (wire.connection.busy, wire.half_closed, wire.stage.ends) == (1, False, 0)
+        assert (wire.connection.busy, wire.half_closed, wire.connection.stays) == (1, False, True)
         wire.answer(late)
-        assert (wire.connection.busy, wire.half_closed, wire.stage.ends > 0) == (0, True, True)
+        assert (wire.connection.busy, wire.half_closed, wire.connection.stays) == (0, True, False)
         wire.connection.eof_received()
 
     def test_a_client_that_does_not_answer_the_ping(self, wire: H2Wire) -> None:
