@@ -25,6 +25,7 @@ from control_plane.admin.modules import Modules
 from control_plane.admin.plugin_routes import PluginRoutes
 from control_plane.admin.resources import Resources
 from control_plane.admin.router import ResourceRoutes, schema, unmatched
+from control_plane.admin.transaction_routes import TransactionRoutes
 from control_plane.admin.version_routes import VersionRoutes
 from control_plane.admin.writer import Writer
 from control_plane.auth import require_key
@@ -109,6 +110,7 @@ def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str], r
     ModuleRoutes(resources, modules).register(router)
     VersionRoutes(resources).register(router)
     PluginRoutes(resources).register(router)
+    TransactionRoutes(resources).register(router)
     for resource in RESOURCES.values():
         HistoryRoutes(resource, resources).register(router)
         ResourceRoutes(resource, resources).register(router)

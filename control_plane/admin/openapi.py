@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from control_plane.admin.example_ssl import example_ssl
+from control_plane.admin.transactions import TransactionSpec
 from control_plane.cluster.described import SHAPES, describe_waiting
 from shared.keys import Kind
 from shared.proxy_wasm.inspect import ModuleReport
@@ -52,6 +53,13 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "ModuleReport": TypeAdapter(ModuleReport).json_schema(),
     "Versions": _object({"total": _INDEX, "list": {"type": "array", "items": _VERSION}}),
     "RolledBack": _object({"key": _TEXT, "value": {"type": "object"}, "version": _INDEX}),
+    "Transacted": _object(
+        {},
+        revision=_INDEX,
+        results={"type": "array", "items": _object({"key": _TEXT, "action": _TEXT}, value={"type": "object"})},
+        dry_run={"const": True},
+        changes={"type": "array", "items": {"type": "object"}},
+    ),
     "Deleted": _object({"deleted": {"const": "1"}, "key": _TEXT}),
     "Written": _object({"key": _TEXT, "value": {"type": "object"}}),
     "Entry": _object({"key": _TEXT, "value": {"type": "object"}, "createdIndex": _INDEX, "modifiedIndex": _INDEX}),
@@ -164,9 +172,8 @@ def _correct(described: dict[str, Any]) -> None:
 
 
 def _models() -> dict[str, Any]:
-    models: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (resource.model, "validation") for resource in RESOURCES.values()
-    ]
+    described: list[type[BaseModel]] = [TransactionSpec, *(resource.model for resource in RESOURCES.values())]
+    models: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in described]
     _, definitions = models_json_schema(models, ref_template=REFERENCE, schema_generator=AbsentNotNull)
     found: dict[str, Any] = definitions["$defs"]
     return found

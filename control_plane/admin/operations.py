@@ -40,13 +40,15 @@ ANY = Match()
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a write is meant: `ttl` in seconds; without `dry_run` no plugin is asked; `simulate`: nothing is written;
-    `skips_unchanged`: what stays as it is gets no new revision."""
+    `skips_unchanged`: what stays as it is gets no new revision; `several`: a mistake is told with the number of its operation
+    even when there is one only."""
 
     ttl: int | None = None
     dry_run: bool = True
     match: Match = ANY
     simulate: bool = False
     skips_unchanged: bool = False
+    several: bool = False
 
 
 PLAIN = Options()

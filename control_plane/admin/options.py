@@ -59,7 +59,13 @@ def write_options(match: Matching, ttl: str | None = TTL, dry_run: str | None = 
     return Options(_ttl(ttl), plain.dry_run, match, plain.simulate)
 
 
+def several_options(ttl: str | None = TTL, dry_run: str | None = DRY_RUN) -> Options:
+    """Of many objects, each of which says by itself what it must be. Raises BadRequest."""
+    return write_options(ANY, ttl, dry_run)
+
+
 Writes = Annotated[Options, Depends(write_options)]
+Unmatched = Annotated[Options, Depends(several_options)]
 # A write that makes nothing that could expire.
 Deletes = Annotated[Options, Depends(deletion_options)]
 

@@ -5,12 +5,16 @@ The law: all operations are looked at before the first mistake is told; of one o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from control_plane.errors import AdminError, refusal_of
 from shared.proxy_wasm.binary import ModuleError
 from shared.schema.errors import SchemaError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # What a write may be refused with. Anything else is nobody's mistake and ends the round.
 MISTAKES = (AdminError, SchemaError, ModuleError)
@@ -49,7 +53,9 @@ class Refused(AdminError):
         refusals = [(number, refusal_of(error)) for number, error in found]
         statuses = {refusal.status for _, refusal in refusals}
         self.mistakes = [(number, mistake) for number, refusal in refusals for mistake in _mistakes(refusal)]
-        super().__init__(statuses.pop() if len(statuses) == 1 else 400, {"error_msg": "", "errors": []})
+        errors = [{"index": number, **mistake} for number, mistake in self.mistakes]
+        text = "; ".join(str(mistake["message"]) for _, mistake in self.mistakes)
+        super().__init__(statuses.pop() if len(statuses) == 1 else 400, {"error_msg": text, "errors": errors})
 
 
 def _mistakes(refusal: AdminError) -> list[dict[str, object]]:
@@ -60,3 +66,14 @@ def _mistakes(refusal: AdminError) -> list[dict[str, object]]:
     text = str(body.get("error_msg", body.get("message", "")))
     more = {name: value for name, value in body.items() if name not in ("error_msg", "message")}
     return [{"path": "$", "message": text, **more}]
+
+
+def collect(items: Iterable[T], make: Callable[[T], R]) -> list[R]:
+    """What is made of each; raises Refused with the mistakes of all."""
+    mistakes = Mistakes()
+    made: list[R] = []
+    for number, item in enumerate(items):
+        with mistakes.of(number):
+            made.append(make(item))
+    mistakes.check(single=False)
+    return made

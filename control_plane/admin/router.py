@@ -21,6 +21,7 @@ from control_plane.admin.options import Deletes, Writes
 from control_plane.admin.patch import merging, setting
 from control_plane.admin.paths import OWNERS, ObjectId, OwnerId, Paths, checked_id, missing_id, named
 from control_plane.admin.resources import Resources
+from control_plane.admin.transactions import blocked
 from control_plane.errors import AdminError, BadRequest, answer
 from shared.keys import parse_resource_key
 from shared.schema.resources import RESOURCES, Resource, Verb, json_schema
@@ -135,7 +136,7 @@ async def unmatched(request: Request, path: str) -> Response:
     if resource is None:
         raise AdminError(404, {"error_msg": f"Unsupported resource type: {name}"})
     if request.method in ("POST", "PATCH") and request.method not in resource.verbs:
-        raise AdminError(405, {"error_msg": f"not supported `{request.method}` method for {resource.singular}"})
+        raise blocked(resource, request.method)
     if request.method in ("PATCH", "DELETE") and not rest.strip("/"):
         raise missing_id(resource)
     raise AdminError(404, {"error_msg": "not found"})

@@ -128,7 +128,7 @@ class Writer:
 
     async def prepare(self, draft: Draft, operations: Sequence[Operation], options: Options) -> Prepared:
         """One round of looking, without a word to the store."""
-        single = len(operations) == 1
+        single = len(operations) == 1 and not options.several
         mistakes = Mistakes()
         outcomes: list[Outcome] = []
         ids = _NewIds(await self.store.revision() + 1 if any(_is_new(operation) for operation in operations) else 0)
