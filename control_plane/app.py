@@ -28,10 +28,13 @@ from control_plane.admin.router import ResourceRoutes, schema, unmatched
 from control_plane.admin.transaction_routes import TransactionRoutes
 from control_plane.admin.version_routes import VersionRoutes
 from control_plane.admin.writer import Writer
-from control_plane.auth import require_key
+from control_plane.audit import Audit
+from control_plane.auth.access import require_key
+from control_plane.auth.perimeter import Perimeter
 from control_plane.cluster.registry import Registry
 from control_plane.cluster.routes import DataPlaneRoutes, awaited
 from control_plane.sandbox.sandbox import Sandbox
+from control_plane.security import Guard
 from control_plane.sources.sources import Sources
 from control_plane.status import Status
 from shared.schema.resources import RESOURCES
@@ -46,13 +49,15 @@ VERBS = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 def create_app(
     store: ConfigStore,
     *,
-    keys: Sequence[str],
+    keys: Sequence[str] = (),
+    guard: Guard | None = None,
     clock: Callable[[], float] = time.time,
     collect_seconds: float = COLLECT_SECONDS,
     sandbox: Sandbox | None = None,
     sources: Sources | None = None,
 ) -> FastAPI:
     """The Admin API over an open store, for whoever has one of the keys. It has a sandbox of its own unless it is given one."""
+    guard = guard or Guard.of(keys)
     modules = Modules(store, sources or Sources.of())
     tried_in = Sandbox() if sandbox is None else sandbox
     resources = Resources(Writer(store, modules, tried_in, clock, Leases(store, clock)))
@@ -85,7 +90,9 @@ def create_app(
     open_router = APIRouter(prefix=PREFIX)
     docs_page.register(open_router)
     app.include_router(open_router)
-    app.include_router(_admin_router(resources, modules, keys, registry))
+    app.include_router(_admin_router(resources, modules, guard, registry))
+    app.add_middleware(Audit, write=guard.audit)
+    app.add_middleware(Perimeter, hosts=guard.hosts, trusted=guard.trusted, allowed=guard.allowed)
     app.add_middleware(errors.Boundary, server=f"waspgate/{app.version}")
     return app
 
@@ -102,9 +109,10 @@ async def _alive() -> Response:
     return Response(media_type=errors.JSON)
 
 
-def _admin_router(resources: Resources, modules: Modules, keys: Sequence[str], registry: Registry) -> APIRouter:
+def _admin_router(resources: Resources, modules: Modules, guard: Guard, registry: Registry) -> APIRouter:
     route_class = awaited(resources.store, registry)
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_key(keys))], route_class=route_class)
+    access = Depends(require_key(guard.keys, guard.attempts, PREFIX))
+    router = APIRouter(prefix=PREFIX, dependencies=[access], route_class=route_class)
     DataPlaneRoutes(registry).register(router)
     # Before the kinds: `module` is no sub-path of a PATCH, and `schema` no kind.
     ModuleRoutes(resources, modules).register(router)

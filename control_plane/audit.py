@@ -175,7 +175,7 @@ class AuditFile:
             return
         text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
         try:
-            with self._path.open("a", encoding="utf-8", opener=_private) as file:
+            with open(self._path, "a", encoding="utf-8", opener=_private) as file:
                 file.write(text)
         except OSError as error:
             self._lost += len(lines)

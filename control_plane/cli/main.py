@@ -17,6 +17,7 @@ from control_plane.cli import up as both
 from control_plane.cli.errors import CommandError
 from control_plane.cli.plugin.commands import app as plugin
 from control_plane.cli.reload import reload
+from control_plane.cli.secrets import app as secrets
 from control_plane.cli.settings import load_settings
 
 app = typer.Typer(
@@ -77,6 +78,30 @@ AdminKeyFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="The file that has it, as of a secret  [env: WASPGATE_ADMIN_KEY_FILE]"),
 ]
+AdminTlsCert = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Certificate of the Admin API, default no TLS  [env: WASPGATE_ADMIN_TLS_CERT]"),
+]
+AdminTlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Its key  [env: WASPGATE_ADMIN_TLS_KEY]")]
+AdminClientCa = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Who vouches for clients, default nobody is asked  [env: WASPGATE_ADMIN_CLIENT_CA]"),
+]
+AllowPlainAdmin = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-plain-admin/--no-plain-admin",
+        help="The Admin API may be reached by others without TLS, default no  [env: WASPGATE_ALLOW_PLAIN_ADMIN]",
+    ),
+]
+AuditLog = Annotated[Path | None, typer.Option(metavar="FILE", help="Audit log, default the log  [env: WASPGATE_AUDIT_LOG]")]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Keys of secrets in the store, default beside a store that is a file  [env: WASPGATE_ENCRYPTION_KEYS_FILE]",
+    ),
+]
 PrivateSources = Annotated[
     bool | None,
     typer.Option(
@@ -127,6 +152,12 @@ def up(
     admin_key_file: AdminKeyFile = None,
     allow_private_module_sources: PrivateSources = None,
     registry_config: RegistryConfig = None,
+    admin_tls_cert: AdminTlsCert = None,
+    admin_tls_key: AdminTlsKey = None,
+    admin_client_ca: AdminClientCa = None,
+    allow_plain_admin: AllowPlainAdmin = None,
+    audit_log: AuditLog = None,
+    encryption_keys_file: KeysFile = None,
     config: Config = None,
 ) -> None:
     """Run the control plane and the data plane together."""
@@ -135,6 +166,8 @@ def up(
     options |= {"trace_key": trace_key}
     options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
     options |= {"tls_listen": tls_listen, "admin_key_file": admin_key_file}
+    options |= {"admin_tls_cert": admin_tls_cert, "admin_tls_key": admin_tls_key, "admin_client_ca": admin_client_ca}
+    options |= {"allow_plain_admin": allow_plain_admin, "audit_log": audit_log, "encryption_keys_file": encryption_keys_file}
     raise typer.Exit(both.run(load_settings(options, config)))
 
 
@@ -146,6 +179,12 @@ def control_plane(
     admin_key_file: AdminKeyFile = None,
     allow_private_module_sources: PrivateSources = None,
     registry_config: RegistryConfig = None,
+    admin_tls_cert: AdminTlsCert = None,
+    admin_tls_key: AdminTlsKey = None,
+    admin_client_ca: AdminClientCa = None,
+    allow_plain_admin: AllowPlainAdmin = None,
+    audit_log: AuditLog = None,
+    encryption_keys_file: KeysFile = None,
     config: Config = None,
 ) -> None:
     """Run the Admin API."""
@@ -154,6 +193,8 @@ def control_plane(
 
     options: Options = {"store": store, "admin": admin, "admin_key": admin_key, "admin_key_file": admin_key_file}
     options |= {"allow_private_module_sources": allow_private_module_sources, "registry_config": registry_config}
+    options |= {"admin_tls_cert": admin_tls_cert, "admin_tls_key": admin_tls_key, "admin_client_ca": admin_client_ca}
+    options |= {"allow_plain_admin": allow_plain_admin, "audit_log": audit_log, "encryption_keys_file": encryption_keys_file}
     serve.run(load_settings(options, config))
 
 
@@ -168,10 +209,11 @@ def data_plane(
     control: Control = None,
     status: Status = None,
     trace_key: TraceKey = None,
+    encryption_keys_file: KeysFile = None,
     config: Config = None,
 ) -> None:
     """Run the workers that proxy requests."""
-    options: Options = {"tls_listen": tls_listen}
+    options: Options = {"tls_listen": tls_listen, "encryption_keys_file": encryption_keys_file}
     options |= {"store": store, "listen": listen, "workers": workers, "stream_listen": stream_listen}
     options |= {"prometheus": prometheus, "control": control, "status": status, "trace_key": trace_key}
     both.become_data_plane(load_settings(options, config))
@@ -186,6 +228,7 @@ def reload_data_plane(listen: Listen = None, config: Config = None) -> None:
 
 
 app.add_typer(plugin)
+app.add_typer(secrets)
 
 
 def main() -> None:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
+from dataclasses import dataclass
 from types import FrameType
 
 import structlog
 import uvicorn
 
-from control_plane.admin_key import AdminKeyError, load_or_create_admin_key
 from control_plane.app import create_app
+from control_plane.audit import AuditFile
 from control_plane.cli.errors import CommandError
-from control_plane.cli.key_file import read_key_file
+from control_plane.cli.guarding import guard_of, keep_certificate, keyring_for, tls_of
 from control_plane.cli.settings import Address, Settings, check_exposure
+from control_plane.security import Guard
 from control_plane.sources.sources import Sources
 from shared.log import configure_logging
+from shared.secrets.sealed_store import SealedStore
 from shared.store.contract import StoreError
 from shared.store.url import open_store
 
@@ -36,16 +40,20 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. Raises CommandError."""
     check_exposure(settings)
     configure_logging()
-    key = _admin_key(settings)
+    audit = None if settings.audit_log is None else AuditFile(settings.audit_log)
+    guarded = Guarded(guard_of(settings, audit), tls_of(settings))
     listener = bind(settings.admin)
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     with listener:
         try:
-            asyncio.run(_serve(settings, key, listener, stop))
+            asyncio.run(_serve(settings, guarded, listener, stop))
         except StoreError as error:
             raise CommandError(f"cannot open the store {settings.store_without_password}: {error}") from error
+        finally:
+            if audit is not None:
+                audit.close()
 
 
 def bind(address: Address) -> socket.socket:
@@ -67,19 +75,12 @@ def _sources(settings: Settings) -> Sources:
     return Sources.of(allow_private=settings.allow_private_module_sources, registry_config=settings.registry_config)
 
 
-def _admin_key(settings: Settings) -> str:
-    if settings.admin_key is not None:
-        return settings.admin_key.get_secret_value()
-    if settings.admin_key_file is not None:
-        return read_key_file(settings.admin_key_file)
-    try:
-        key, path, created = load_or_create_admin_key(settings.key_directory)
-    except AdminKeyError as error:
-        raise CommandError(str(error)) from error
-    except OSError as error:
-        raise CommandError(f"cannot keep the admin key in {settings.key_directory}: {error.strerror}") from error
-    log.info("made an admin key" if created else "using the admin key", path=str(path))
-    return key
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What the settings say of security, ready for use."""
+
+    guard: Guard
+    tls: ssl.SSLContext | None
 
 
 class _Stop:
@@ -96,10 +97,11 @@ class _Stop:
             self.server.should_exit = True
 
 
-async def _serve(settings: Settings, key: str, listener: socket.socket, stop: _Stop) -> None:
-    async with open_store(settings.store) as store:
+async def _serve(settings: Settings, guarded: Guarded, listener: socket.socket, stop: _Stop) -> None:
+    async with open_store(settings.store) as opened:
+        store = SealedStore(opened, keyring_for(settings))
         config = uvicorn.Config(
-            create_app(store, keys=[key], sources=_sources(settings)),
+            create_app(store, guard=guarded.guard, sources=_sources(settings)),
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -109,5 +111,14 @@ async def _serve(settings: Settings, key: str, listener: socket.socket, stop: _S
         log.info("admin API is listening", address=str(settings.admin), store=settings.store_without_password)
         stop.server = uvicorn.Server(config)
         stop.server.should_exit = stop.asked
-        await stop.server.serve(sockets=[listener])
+        # What uvicorn would make of file names cannot be reloaded.
+        config.load()
+        config.ssl = guarded.tls
+        async with asyncio.TaskGroup() as tasks:
+            watching = None
+            if guarded.tls is not None:
+                watching = tasks.create_task(keep_certificate(guarded.tls, settings), name="certificate")
+            await stop.server.serve(sockets=[listener])
+            if watching is not None:
+                watching.cancel()
     log.info("admin API has stopped")

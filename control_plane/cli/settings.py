@@ -18,7 +18,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
+from control_plane.cli.admin_settings import AdminKeys, FileToWrite, Hosts, Networks
 from control_plane.cli.errors import USAGE, CommandError
+from shared.secrets.sources import check_keys, check_keys_file
 from shared.settings_file import SettingsFileError, as_text, read_settings
 from shared.store.url import open_store
 from shared.tuning import NAMES, READERS
@@ -26,7 +28,22 @@ from shared.tuning import NAMES, READERS
 PREFIX = "WASPGATE_"
 MAY_BE_EMPTY = ("prometheus", "control", "status", "tls_listen")
 # What is not for the data plane.
-OF_THE_CONTROL_PLANE = ("admin", "admin_key", "admin_key_file", "allow_private_module_sources", "registry_config")
+OF_THE_CONTROL_PLANE = (
+    "admin",
+    "admin_key",
+    "admin_key_file",
+    "admin_keys",
+    "admin_allow",
+    "admin_hosts",
+    "admin_trusted_addresses",
+    "admin_tls_cert",
+    "admin_tls_key",
+    "admin_client_ca",
+    "allow_plain_admin",
+    "audit_log",
+    "allow_private_module_sources",
+    "registry_config",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,15 @@ StreamAddresses = Annotated[tuple[str, ...], BeforeValidator(_stream_addresses)]
 PageSetting = Annotated[Address | None, BeforeValidator(lambda text: Address.parse(text) if text else None)]
 
 
+def _encryption_keys(secret: SecretStr) -> SecretStr:
+    check_keys(secret.get_secret_value())
+    return secret
+
+
+def _keys_file(path: Path) -> Path:
+    return Path(check_keys_file(str(path))).absolute()
+
+
 class Settings(BaseModel):
     """What `up`, `control-plane` and `data-plane` can be told."""
 
@@ -128,6 +154,20 @@ class Settings(BaseModel):
     status: PageSetting = Address("127.0.0.1", 7085)
     admin_key: Annotated[SecretStr, Field(min_length=1)] | None = None
     admin_key_file: Annotated[Path, AfterValidator(_readable)] | None = None
+    # Other keys, with a role and limits.
+    admin_keys: AdminKeys = ()
+    # Who may come, under which names, and through which proxies.
+    admin_allow: Networks = ()
+    admin_hosts: Hosts = ()
+    admin_trusted_addresses: Networks = ()
+    admin_tls_cert: Annotated[Path, AfterValidator(_readable)] | None = None
+    admin_tls_key: Annotated[Path, AfterValidator(_readable)] | None = None
+    admin_client_ca: Annotated[Path, AfterValidator(_readable)] | None = None
+    allow_plain_admin: bool = False
+    audit_log: FileToWrite | None = None
+    # Of secrets in the store.
+    encryption_keys: Annotated[SecretStr, AfterValidator(_encryption_keys)] | None = None
+    encryption_keys_file: Annotated[Path, AfterValidator(_keys_file)] | None = None
     # Where the control plane may fetch modules from, and who it is there.
     allow_private_module_sources: bool = False
     registry_config: Annotated[Path, AfterValidator(_readable)] | None = None
@@ -198,10 +238,26 @@ def _given(name: str, variable: str) -> bool:
 
 def check_exposure(settings: Settings) -> None:
     """A key that was made silently must not guard an Admin API that the network can reach."""
-    if settings.admin_key is None and settings.admin_key_file is None and not settings.admin.is_loopback:
+    chosen = settings.admin_key or settings.admin_key_file or settings.admin_keys
+    if not chosen and not settings.admin.is_loopback:
         raise CommandError(
             f"the Admin API on {settings.admin} can be reached by others: choose its key with --admin-key-file, --admin-key or "
             "WASPGATE_ADMIN_KEY, or listen on a loopback address",
+            USAGE,
+        )
+    check_tls(settings)
+
+
+def check_tls(settings: Settings) -> None:
+    """A key that others can listen to is no secret. Raises CommandError."""
+    if (settings.admin_tls_cert is None) is not (settings.admin_tls_key is None):
+        raise CommandError("admin_tls_cert and admin_tls_key: one needs the other", USAGE)
+    if settings.admin_client_ca is not None and settings.admin_tls_cert is None:
+        raise CommandError("admin_client_ca: certificates of clients are asked for over TLS only, set admin_tls_cert", USAGE)
+    if settings.admin_tls_cert is None and not settings.admin.is_loopback and not settings.allow_plain_admin:
+        raise CommandError(
+            f"the Admin API on {settings.admin} can be reached by others, and its key would travel in the clear: set "
+            "--admin-tls-cert and --admin-tls-key, or say --allow-plain-admin",
             USAGE,
         )
 

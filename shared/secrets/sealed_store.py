@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Self
 
-from shared.keys import parse_resource_key
+from shared.keys import HISTORY_PREFIX, parse_resource_key
 from shared.schema.document import DocumentError, decode, encode
 from shared.secrets.keyring import MARK, Keyring, SealError
 from shared.secrets.places import opened, sealed
@@ -45,7 +45,7 @@ class SealedStore:
         return Listing(listing.revision, tuple(map(self._opened, listing.entries)))
 
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
-        return await self._store.put(key, self._sealed(key, value), lease=lease)
+        return await self._store.put(key, seal_value(self._keyring, key, value), lease=lease)
 
     async def delete(self, key: str) -> bool:
         return await self._store.delete(key)
@@ -73,24 +73,37 @@ class SealedStore:
         if MARK not in entry.value:
             return entry
         try:
-            return replace(entry, value=opened(self._keyring, entry.key, entry.value))
+            return replace(entry, value=open_value(self._keyring, entry.key, entry.value))
         except (SealError, DocumentError):
             return entry
 
     def _sealed_operation(self, operation: Put | Delete) -> Put | Delete:
         if isinstance(operation, Delete):
             return operation
-        return replace(operation, value=self._sealed(operation.key, operation.value))
+        return replace(operation, value=seal_value(self._keyring, operation.key, operation.value))
 
-    def _sealed(self, key: str, value: bytes) -> bytes:
-        place = parse_resource_key(key)
-        if place is None:
-            return value
-        try:
-            document = decode(value)
-        except DocumentError:
-            return value
-        if not isinstance(document, dict):
-            return value
-        covered = sealed(self._keyring, place, document)
-        return value if covered is document else encode(covered)
+
+def open_value(keyring: Keyring, key: str, value: bytes) -> bytes:
+    """What lies under a key of the store, in clear. Raises SealError."""
+    if not key.startswith(HISTORY_PREFIX):
+        return opened(keyring, key, value)
+    whole = decode(value) if value.startswith(MARK) else None
+    return keyring.open(whole, key).encode() if isinstance(whole, str) else value
+
+
+def seal_value(keyring: Keyring, key: str, value: bytes) -> bytes:
+    """What shall lie under a key of the store. The history of an object is sealed whole: its versions may have had secrets
+    in other places. Raises NoKeysError when there is a secret and no key."""
+    if key.startswith(HISTORY_PREFIX):
+        return encode(keyring.seal(value.decode(), key)) if keyring else value
+    place = parse_resource_key(key)
+    if place is None:
+        return value
+    try:
+        document = decode(value)
+    except DocumentError:
+        return value
+    if not isinstance(document, dict):
+        return value
+    covered = sealed(keyring, place, document)
+    return value if covered is document else encode(covered)

@@ -22,6 +22,7 @@ def test_help_lists_what_exists_and_nothing_else() -> None:
         "data-plane",
         "reload",
         "plugin",
+        "secrets",
     ]
 
 

@@ -37,7 +37,7 @@ def test_defaults(tmp_path: Path) -> None:
 def test_the_admin_key_can_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("of-a-secret\n")
-    settings = load_settings({"admin": "0.0.0.0:9180", "admin_key_file": str(file)}, None)
+    settings = load_settings({"admin": "0.0.0.0:9180", "admin_key_file": str(file), "allow_plain_admin": True}, None)
     check_exposure(settings)
     assert settings.admin_key_file == file
     assert read_key_file(file) == "of-a-secret"
@@ -150,7 +150,10 @@ def test_with_etcd_the_key_lies_in_the_state_directory_and_no_password_is_shown(
 def test_an_admin_api_that_others_reach_needs_a_chosen_key(admin: str) -> None:
     with pytest.raises(CommandError, match="choose its key"):
         check_exposure(load_settings({"admin": admin}, None))
-    check_exposure(load_settings({"admin": admin, "admin_key": "chosen"}, None))
+    chosen = {"admin": admin, "admin_key": "chosen"}
+    check_exposure(load_settings({**chosen, "allow_plain_admin": True}, None))
+    with pytest.raises(CommandError, match="would travel in the clear: set --admin-tls-cert and --admin-tls-key, or say"):
+        check_exposure(load_settings(chosen, None))
 
 
 @pytest.mark.parametrize("admin", ["127.0.0.1:9180", "[::1]:9180", "localhost:9180", "127.8.8.8:1"])
