@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from data_plane.balance.health import Watchers
 from data_plane.config.bindings import program_of
 from data_plane.config.consumer_index import ConsumerIndex
+from data_plane.config.consumers import Consumers
 from data_plane.config.global_plugins import GlobalPlugins, bind_global
 from data_plane.config.held import HeldTables
 from data_plane.config.holders import Held
@@ -56,8 +57,8 @@ class Compiler:
         self._held = HeldTables(self._tables)
         self._registry = PluginRegistry()
         self._metadata = MetadataTable(self._tables)
-        self._consumers = ConsumerIndex() if consumers is None else consumers
         self._natives = Natives(host, self._metadata.values)
+        self._consumers = Consumers(self._tables, ConsumerIndex() if consumers is None else consumers, self._natives)
         self._upstreams = UpstreamTable(watchers)
         self._named = NamedUpstreams(self._tables, self._upstreams)
         self._staged: set[ResourceKey] = set()
@@ -116,6 +117,7 @@ class Compiler:
         plugins = self._registry.all()
         self._metadata.update(ids["plugin_metadata"])
         self._ssls.recompile(ids["ssls"])
+        apply_consumers = yield from self._consumers.prepare(ids)
         compiled = yield from _by_kind(affected)
         if compiled["global_rules"] and self._recompile_global(plugins):
             compiled["routes"] = list(dict.fromkeys([*compiled["routes"], *self._held.routes]))
@@ -126,6 +128,7 @@ class Compiler:
         self._dropped += (touched, affected)
         # From here on there is no pause.
         apply()
+        apply_consumers()
         self._upstreams.settle()
         return Snapshot(
             self._tables.revision,

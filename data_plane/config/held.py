@@ -85,7 +85,7 @@ class HeldTables:
                 held = self.global_rules.get(key.id)
             case "stream_routes":
                 held = self.stream_routes.get(key.id)
-            case "upstreams" | "wasm_plugins" | "ssls" | "plugin_metadata":
+            case _:
                 pass
         return held is not None and held.complete and plugin in enabled_plugins(held.spec)
 

@@ -16,6 +16,7 @@ from data_plane.config.bindings import UNATTACHED, bind, in_phases, program_of, 
 from data_plane.config.global_plugins import GlobalPlugins
 from data_plane.config.holders import Held
 from data_plane.config.identity import kept
+from data_plane.config.merging import authenticates, merge_binding
 from data_plane.config.natives import Natives
 from data_plane.config.snapshot import Binding, Route, Timeouts, Upstream, WasmPlugin
 from data_plane.config.upstreams import UpstreamTable, timeouts
@@ -59,8 +60,11 @@ def compile_route(
     elif surroundings.global_plugins.blocked or not wasm_names(confs) <= surroundings.plugins.keys():
         upstream = "plugin_missing"
     else:
-        own = bind(owner, confs, surroundings.plugins, before.bindings if before else (), surroundings.natives)
+        known = before.bindings if before else ()
+        own = bind(owner, confs, surroundings.plugins, known, surroundings.natives)
         bindings = in_phases(surroundings.global_plugins.bindings + own)
+        if authenticates(bindings):
+            bindings += (merge_binding(owner, bindings, known),)
         upstream = choose_upstream()
         if isinstance(upstream, Upstream) and upstream.scheme not in HTTP_SCHEMES:
             upstream = "upstream_not_http"

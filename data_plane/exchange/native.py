@@ -25,6 +25,7 @@ from shared.plugin.body import WholeBody
 from shared.plugin.program import Program, RequestStep, run_logs, step_name
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
+from shared.plugin.switch import Switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ class NativeExchange(DescribedExchange):
         self._send(head)
 
     def _answer(
-        self, answer: Reply | WholeBody | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep
+        self, answer: Reply | WholeBody | Switch | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep
     ) -> None:
         if isinstance(answer, Reply):
             self._begin_reply(answer.open_head(), answer.body)
@@ -131,8 +132,16 @@ class NativeExchange(DescribedExchange):
             self._look_at_body()
             # The client may have been told to wait while there was nobody to read.
             self._regulate_request()
+        elif isinstance(answer, Switch):
+            assert answer.program is not None
+            self._switch(answer.program)
         else:
             self._waiting = self.serving.runtime.wait(answer, partial(self._told, steps, step))
+
+    def _switch(self, program: Program) -> None:
+        """What is left is another program's."""
+        self._program = program
+        self._run(iter(program.request))
 
     def _told(self, steps: Iterator[RequestStep], step: RequestStep, answer: Reply | None, error: BaseException | None) -> None:
         """What was waited for has come."""
@@ -279,8 +288,42 @@ class NativeFilterExchange(NativeExchange):
             run_logs(self._program.log, self.request, self.response, self, self.serving.runtime.native_failed)
 
 
+class MergingExchange(NativeFilterExchange):
+    """For a program that sees no responses, but may switch to one that does."""
+
+    __slots__ = ("_sees",)
+
+    def __init__(self, serving: Serving, client: ClientPort, head: RequestHead, route: Route | None, program: Program) -> None:
+        super().__init__(serving, client, head, route, program)
+        self._sees = False
+
+    def _switch(self, program: Program) -> None:
+        if program.sees_responses:
+            self._see_responses()
+            self._sees = True
+        super()._switch(program)
+
+    def _whole_response(self, head: bytes, status: int, length: int, framing: bytes, body: bytes) -> None:
+        respond = super()._whole_response if self._sees else super(NativeFilterExchange, self)._whole_response
+        respond(head, status, length, framing, body)
+
+    def _begin_response(self, head: bytes, status: int, length: int, framing: bytes, data: bytes, eos: bool) -> None:
+        respond = super()._begin_response if self._sees else super(NativeFilterExchange, self)._begin_response
+        respond(head, status, length, framing, data, eos)
+
+    def _continue_response(self, data: bytes, eos: bool) -> None:
+        respond = super()._continue_response if self._sees else super(NativeFilterExchange, self)._continue_response
+        respond(data, eos)
+
+    def _log(self) -> None:
+        if self._sees:
+            super()._log()
+
+
 def native_exchange(
     serving: Serving, client: ClientPort, head: RequestHead, route: Route | None, program: Program
 ) -> NativeExchange:
-    kind = NativeFilterExchange if program.sees_responses else NativeExchange
+    if program.sees_responses:
+        return NativeFilterExchange(serving, client, head, route, program)
+    kind = MergingExchange if program.switches else NativeExchange
     return kind(serving, client, head, route, program)

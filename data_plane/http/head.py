@@ -30,8 +30,12 @@ _HOP_BY_HOP = (
     *(b"connection", b"content[-_]length", b"transfer[-_]encoding", b"te", b"trailer", b"upgrade", b"keep[-_]alive"),
     *(b"proxy(?:[-_](?:connection|authenticate|authorization))?", b"http2[-_]settings"),
 )
-# The last is an operator's secret (tracing.py): no upstream gets it, also where nobody asks for it here.
-_OF_GATEWAY = (*(b"host", b"expect", b"x[-_](?:forwarded[-_](?:for|proto|host|port)|real[-_]ip|waspgate[-_]trace)"),)
+# The trace is an operator's secret (tracing.py): no upstream gets it, also where nobody asks for it here. Who the consumer is
+# says an auth plugin (shared/plugin/consumer.py), and never a client, also where no such plugin runs.
+_OF_CONSUMER = b"consumer[-_](?:username|custom[-_]id)|credential[-_]identifier"
+_OF_GATEWAY = (
+    *(b"host", b"expect", b"x[-_](?:forwarded[-_](?:for|proto|host|port)|real[-_]ip|waspgate[-_]trace|%b)" % _OF_CONSUMER),
+)
 
 
 def _field_lines(names: tuple[bytes, ...]) -> re.Pattern[bytes]:

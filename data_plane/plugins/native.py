@@ -7,7 +7,7 @@ plugins in reverse, as in Envoy: a native plugin keeps its place among all, the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -19,10 +19,11 @@ from data_plane.plugins.interface import ChainSink, PluginRuntime, StreamInfo
 from data_plane.plugins.link import Link, LinkSlot, Stop
 from shared.plugin.body import WholeBody
 from shared.plugin.head import value_bytes
-from shared.plugin.plugin import REQUEST_PHASES
+from shared.plugin.plugin import REQUEST_PHASES, Phase
 from shared.plugin.program import BodyStep, HeaderStep, LogStep, RequestStep, request_steps, run_logs, step_name
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
+from shared.plugin.switch import Switch
 from shared.proxy_wasm.abi import Direction, Effect, MapType
 from shared.proxy_wasm.outcome import Outcome, SentReply
 from shared.proxy_wasm.replies import BODY_TOO_LARGE, PLUGIN_FAILED
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _PAUSE = 1
 _GOES_ON = Outcome(0, Effect.CONTINUE_REQUEST)
+# To the links that have taken the place of those that were there.
+_GOES_ON_ANEW = Outcome(_PAUSE, Effect.CONTINUE_REQUEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +64,44 @@ def arrange(bindings: Sequence[Binding]) -> Arrangement:
     if all(isinstance(binding, PluginBinding) and binding.passes is None for binding in bindings):
         return PLAIN
     placed = sorted(bindings, key=_place)
-    requests: list[PluginBinding | RequestStep] = []
-    for phase in REQUEST_PHASES:
-        for binding in placed:
-            if isinstance(binding, NativeBinding):
-                requests += request_steps([binding.bound], phase)
-            elif binding.plugin.phase == phase:
-                requests.append(binding)
-    backwards = reversed([item for item in requests if isinstance(item, PluginBinding)])
+    return _arranged(placed, [item for phase in REQUEST_PHASES for item in _in_phase(placed, phase)])
+
+
+def arrange_rest(bindings: Sequence[Binding], fresh: Container[str]) -> Arrangement:
+    """What is left after the rewrite phase, but for the native plugins that still have theirs. `fresh`: their names."""
+    placed = sorted(bindings, key=_place)
+    left: list[PluginBinding | RequestStep] = []
+    for binding in placed:
+        if isinstance(binding, NativeBinding) and binding.name in fresh and not _is_global(binding):
+            left += request_steps([binding.bound], REQUEST_PHASES[0])
+    left += [item for phase in REQUEST_PHASES[1:] for item in _in_phase(placed, phase)]
+    return _arranged(placed, left)
+
+
+def _arranged(placed: list[Binding], requests: list[PluginBinding | RequestStep]) -> Arrangement:
+    """`requests` is what runs of them, in order."""
+    order = [item for phase in REQUEST_PHASES for item in _in_phase(placed, phase) if isinstance(item, PluginBinding)]
+    backwards = reversed(order)
     responses = [binding if isinstance(binding, NativeBinding) else next(backwards) for binding in placed]
     native = [binding.bound for binding in placed if isinstance(binding, NativeBinding)]
     log = tuple(cast(LogStep, one.steps.log) for one in native if "log" in one.phases)
     return Arrangement((*_grouped_requests(requests), Steps(log=log)), tuple(_grouped_responses(responses)))
 
 
+def _in_phase(placed: list[Binding], phase: Phase) -> Iterator[PluginBinding | RequestStep]:
+    for binding in placed:
+        if isinstance(binding, NativeBinding):
+            yield from request_steps([binding.bound], phase)
+        elif binding.plugin.phase == phase:
+            yield binding
+
+
+def _is_global(binding: Binding) -> bool:
+    return binding.owner.startswith("global_rule/")
+
+
 def _place(binding: Binding) -> tuple[bool, int, str, str]:
-    return (not binding.owner.startswith("global_rule/"), -binding.priority, binding.owner, binding.name)
+    return (not _is_global(binding), -binding.priority, binding.owner, binding.name)
 
 
 def _grouped_requests(items: list[PluginBinding | RequestStep]) -> Iterator[PluginBinding | Steps]:
@@ -213,10 +238,13 @@ class NativeContext:
         return None
 
     def _answered(
-        self, answer: Reply | WholeBody | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep
+        self, answer: Reply | WholeBody | Switch | Awaitable[Reply | None], steps: Iterator[RequestStep], step: RequestStep
     ) -> Outcome | None:
         if isinstance(answer, Reply):
             return _replied(answer)
+        if isinstance(answer, Switch):
+            self.link.mixed.switch(self.link, answer, self._seen)
+            return _GOES_ON_ANEW
         if isinstance(answer, WholeBody):
             self._wanted = (answer, steps, step)
             stop = self.link.stops[Direction.REQUEST]
@@ -270,7 +298,7 @@ class NativeContext:
             outcome = self._run(steps)
         if outcome is None:
             outcome = _GOES_ON
-        if not outcome.paused:
+        if outcome.effects or not outcome.paused:
             self.link.apply(outcome)
 
     def _failed(self, step: object, error: BaseException) -> Outcome:
@@ -322,15 +350,15 @@ def mixed_chain(runtime: Links, arrangement: Arrangement, sink: ChainSink, info:
         for item in arrangement.request
         if isinstance(item, PluginBinding) and (item.passes is None or item.passes(seen.request))
     )
-    link_of: dict[PluginBinding | Steps, Link] = dict(zip(wasm, runtime.links(wasm, info), strict=True))
+    link_of = dict(zip(wasm, runtime.links(wasm, info), strict=True))
+    requests, responses = _links(arrangement.request, seen, link_of), _links(arrangement.response, seen, link_of)
+    return MixedChain(requests, responses, sink, runtime)
 
-    def links(items: tuple[PluginBinding | Steps, ...]) -> list[Link]:
-        return [NativeLink(item, seen) if isinstance(item, Steps) else link_of[item] for item in items if _takes(item)]
 
-    def _takes(item: PluginBinding | Steps) -> bool:
-        return isinstance(item, Steps) or item in link_of
-
-    return MixedChain(links(arrangement.request), links(arrangement.response), sink, runtime)
+def _links(items: tuple[PluginBinding | Steps, ...], seen: Seen, link_of: Mapping[PluginBinding, Link]) -> list[Link]:
+    """Without Wasm plugins that have no link here."""
+    found = (NativeLink(item, seen) if isinstance(item, Steps) else link_of.get(item) for item in items)
+    return [link for link in found if link is not None]
 
 
 class MixedChain(WasmChain):
@@ -342,10 +370,7 @@ class MixedChain(WasmChain):
     def __init__(self, links: list[Link], response_links: list[Link], sink: ChainSink, owner: ChainOwner) -> None:
         super().__init__(links, sink, owner)
         self._response_links = response_links
-        for link in response_links:
-            link.chain = self
-            if link.context is not None and link.context.vm.reads_response_body:
-                self.reads_response_body = True
+        self._take_in(response_links)
 
     def _body_through(self, link: Link, direction: Direction, data: bytes, eos: bool) -> bytes | None:
         passed = super()._body_through(link, direction, data, eos)
@@ -372,8 +397,26 @@ class MixedChain(WasmChain):
         if outcome is not None:
             exempt, self._exempt = self._exempt, 0
             self._count(Direction.REQUEST, exempt)
-            if not outcome.paused:
+            if outcome.effects or not outcome.paused:
                 self.apply(link, outcome)
+
+    def switch(self, link: Link, switch: Switch, seen: Seen) -> None:
+        """Other native plugins come after this link. Wasm plugins keep their streams."""
+        arrangement: Arrangement | None = switch.arrangement
+        if arrangement is None:
+            arrangement = switch.arrangement = arrange_rest(switch.bindings, switch.fresh)
+        link_of = {wasm.slot.binding: wasm for wasm in self._links if not isinstance(wasm, NativeLink)}
+        here = self._links.index(link) + 1
+        self._links = [*self._links[:here], *_links(arrangement.request, seen, link_of)]
+        self._response_links = _links(arrangement.response, seen, link_of)
+        self._take_in(self._links)
+        self._take_in(self._response_links)
+
+    def _take_in(self, links: list[Link]) -> None:
+        for link in links:
+            link.chain = self
+            if link.context is not None and link.context.vm.reads_response_body:
+                self.reads_response_body = True
 
     def _trailers_through(self, link: Link, direction: Direction, lines: bytes) -> bytes | None:
         """What a native plugin has kept of the body goes on before them."""

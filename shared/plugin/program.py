@@ -7,15 +7,16 @@ plugins again. A step is a bound method of a plugin, or of a `Gate` before one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.plugin.body import Then, WholeBody
 from shared.plugin.facts import ExchangeFacts
 from shared.plugin.plugin import REQUEST_PHASES, Answer, AnyPlugin, Phase
 from shared.plugin.reply import Reply, json_body
 from shared.plugin.request import Request, Response
+from shared.plugin.switch import Switch
 
-RequestStep = Callable[[Request], Answer]
+RequestStep = Callable[[Request], Answer | Switch]
 HeaderStep = Callable[[Request, Response], None]
 BodyStep = Callable[[Request, Response, bytes, bool], bytes]
 LogStep = Callable[[Request, Response | None], None]
@@ -30,6 +31,8 @@ class Program:
     body_filter: tuple[BodyStep, ...] = ()
     log: tuple[LogStep, ...] = ()
     changes_method: bool = False
+    # Whether a step may answer a Switch.
+    switches: bool = False
 
     @property
     def sees_responses(self) -> bool:
@@ -130,7 +133,14 @@ def compile_program(bound: Sequence[Bound]) -> Program:
         body_filter=tuple(one.steps.body_filter for one in bound if "body_filter" in one.phases),
         log=tuple(one.steps.log for one in bound if "log" in one.phases),
         changes_method=any(one.plugin.changes_method for one in bound),
+        switches=any(one.plugin.switches for one in bound),
     )
+
+
+def compile_rest(bound: Sequence[Bound], rewriting: Sequence[Bound]) -> Program:
+    """What is left after the rewrite phase, but for those of them that still have theirs."""
+    later = (step for phase in REQUEST_PHASES[1:] for step in request_steps(bound, phase))
+    return replace(compile_program(bound), request=(*request_steps(rewriting, "rewrite"), *later), switches=False)
 
 
 def request_steps(bound: Sequence[Bound], phase: Phase) -> list[RequestStep]:

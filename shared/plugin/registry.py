@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pydantic import BaseModel
 
 from shared.plugin.builtin import BUILTIN
+from shared.plugin.builtin.multi_auth import MultiAuth
 from shared.plugin.plugin import AnyPlugin, Plugin
 
 ENTRY_POINTS = "waspgate.plugins"
@@ -51,7 +52,9 @@ class Registry:
 @cache
 def registry() -> Registry:
     """Looked up once in a process."""
-    return Registry(BUILTIN, entry_points(group=ENTRY_POINTS))
+    found = Registry(BUILTIN, entry_points(group=ENTRY_POINTS))
+    MultiAuth.plugins = found.plugins
+    return found
 
 
 def _loaded(point: EntryPoint) -> type[AnyPlugin]:

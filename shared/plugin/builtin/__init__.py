@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from shared.plugin.builtin.api_breaker import ApiBreaker
+from shared.plugin.builtin.basic_auth import BasicAuth
 from shared.plugin.builtin.brotli import Brotli
 from shared.plugin.builtin.client_control import ClientControl
+from shared.plugin.builtin.consumer_restriction import ConsumerRestriction
 from shared.plugin.builtin.cors import Cors
 from shared.plugin.builtin.csrf import Csrf
 from shared.plugin.builtin.echo import Echo
@@ -14,10 +16,12 @@ from shared.plugin.builtin.gzip import Gzip
 from shared.plugin.builtin.hmac_auth import HmacAuth
 from shared.plugin.builtin.ip_restriction import IpRestriction
 from shared.plugin.builtin.jwt_auth import JwtAuth
+from shared.plugin.builtin.key_auth import KeyAuth
 from shared.plugin.builtin.limit_conn import LimitConn
 from shared.plugin.builtin.limit_count import LimitCount
 from shared.plugin.builtin.limit_req import LimitReq
 from shared.plugin.builtin.mocking import Mocking
+from shared.plugin.builtin.multi_auth import MultiAuth
 from shared.plugin.builtin.proxy_rewrite import ProxyRewrite
 from shared.plugin.builtin.real_ip import RealIp
 from shared.plugin.builtin.redirect import Redirect
@@ -31,8 +35,10 @@ from shared.plugin.plugin import AnyPlugin
 
 BUILTIN: tuple[type[AnyPlugin], ...] = (
     ApiBreaker,
+    BasicAuth,
     Brotli,
     ClientControl,
+    ConsumerRestriction,
     Cors,
     Csrf,
     Echo,
@@ -42,10 +48,12 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     HmacAuth,
     IpRestriction,
     JwtAuth,
+    KeyAuth,
     LimitConn,
     LimitCount,
     LimitReq,
     Mocking,
+    MultiAuth,
     ProxyRewrite,
     RealIp,
     Redirect,

@@ -177,7 +177,7 @@ def test_a_plugin_that_comes_back_unchanged_is_the_same_plugin(config: Config) -
 
 def test_keys_that_are_no_resources_are_passed_over(config: Config) -> None:
     entry = config.listing().entries[0]
-    for key in ("/apisix/routes/", "/apisix/consumers/x", "/apisix/plugins", "/apisix/routes/1/2"):
+    for key in ("/apisix/routes/", "/apisix/consumers/", "/apisix/plugins", "/apisix/routes/1/2"):
         config.entries[key] = type(entry)(key, b"init_dir", 1, 1)
     config.reload()
     assert config.compiler.problems == {}
