@@ -34,7 +34,7 @@ export GOPATH := $(CURDIR)/.build/go
 export npm_config_cache := $(CURDIR)/.build/npm
 export npm_config_update_notifier := false
 
-.PHONY: up down test conformance soak lint format types bench plugins core compiled clean help \
+.PHONY: up down test test-cluster conformance soak lint format types bench plugins core compiled clean help \
   plugins-c plugins-assemblyscript plugins-rust plugins-go
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -43,6 +43,7 @@ help:
 	@echo "make up      a gateway in the background, with an example route and its Wasm plugin"
 	@echo "make down    stop it"
 	@echo "make test    all tests"
+	@echo "make test-cluster  docker-compose.yml on a Docker engine, hurt under load; OPTIONS=\"--only etcd\" for a part"
 	@echo "make conformance  the table of the ABI, run and written to docs/conformance.md"
 	@echo "make lint    ruff    make types    mypy    make format    rewrite in place"
 	@echo "make soak    ten minutes of mixed traffic, with everything going on; OPTIONS=\"--minutes 2\" for less"
@@ -59,6 +60,10 @@ down:
 # A file of tests stays in one process: its fixtures are shared. More processes than that gain nothing, and each takes 200 MiB.
 test: $(READY) $(CORE) compiled $(PLUGINS)
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Needs a Docker engine, with compose.
+test-cluster: $(READY) .build/plugins/c-greeting.wasm
+	@$(PY) -m tests.cluster $(OPTIONS)
 
 conformance: $(READY) $(CORE)
 	$(PY) -m tests.conformance
