@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .waspgate/secrets
 chmod 0700 .waspgate/secrets
-for name in admin_key grafana_password; do
+for name in admin_key encryption_keys grafana_password; do
   file=.waspgate/secrets/$name
   if [ ! -s "$file" ]; then
     (umask 077 && head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n' > "$file.new" && echo >> "$file.new")

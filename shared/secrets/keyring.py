@@ -145,7 +145,7 @@ class Keyring:
 
 
 def read_keys(text: str) -> list[bytes]:
-    """Base64 of 32 bytes each, in lines or with commas between; `#` begins a comment. Raises ValueError, which shows none."""
+    """Base64 or hex of 32 bytes each, in lines or with commas between; `#` begins a comment. Raises ValueError, which shows none."""
     keys = [_bits(number, word) for number, word in enumerate(_words(text), start=1)]
     if len(set(keys)) < len(keys):
         raise ValueError("a key stands there twice")
@@ -158,6 +158,8 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _bits(number: int, word: str) -> bytes:
+    if re.fullmatch("[0-9a-f]{64}", word):
+        return bytes.fromhex(word)
     plain = word.rstrip("=").replace("+", "-").replace("/", "_")
     try:
         bits = base64.b64decode(plain + "=" * (-len(plain) % 4), altchars=b"-_", validate=True)
