@@ -74,7 +74,9 @@ def _targets(resource: Resource, document: dict[str, Any]) -> Iterator[Target]:
     plugins = document.get("plugins")
     if resource.has_plugins and isinstance(plugins, dict):
         for name, conf in plugins.items():
-            if registry().get(name) is not None:
+            plugin = registry().get(name)
+            if plugin is not None:
+                yield from (Target("upstreams", id) for id in plugin.upstream_ids(conf))
                 continue
             meta = conf.get("_meta") if isinstance(conf, dict) else None
             yield Target("wasm_plugins", name, not (isinstance(meta, dict) and meta.get("disable") is True))
@@ -98,7 +100,7 @@ def user_kinds(kind: Kind) -> tuple[Resource, ...]:
     return tuple(
         resource
         for resource in RESOURCES.values()
-        if kind in resource.references.values() or (kind == "wasm_plugins" and resource.has_plugins)
+        if kind in resource.references.values() or (kind in ("wasm_plugins", "upstreams") and resource.has_plugins)
     )
 
 

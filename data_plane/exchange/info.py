@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
@@ -10,13 +11,15 @@ from data_plane.exchange.exchange import Exchange
 from data_plane.exchange.sending import DONE, RESPONDING
 
 if TYPE_CHECKING:
-    from data_plane.config.snapshot import Route
+    from data_plane.config.snapshot import Route, Upstream
     from data_plane.exchange.messages import RequestHead
     from data_plane.exchange.ports import ClientPort, Serving
     from shared.proxy_wasm.tls_properties import TlsFacts
 
 # By `minor_version`.
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
+# Schemes that are not for requests.
+_STREAMS = frozenset({"tcp", "tls"})
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -30,6 +33,18 @@ class DescribedExchange(Exchange):
         self.request_bytes = 0
         self.response_bytes = 0
         self.start_time_ns = client.unix_time_ns()
+
+    def use_upstream(self, upstream: Upstream) -> None:
+        """In the place of the route's, before the request is sent. Timeouts that are the route's own stay."""
+        route = self.route
+        if route is None:
+            return
+        inherited = route.upstream is None or route.timeouts == route.upstream.timeouts
+        timeouts = upstream.timeouts if inherited else route.timeouts
+        if upstream.scheme in _STREAMS:
+            self.route = replace(route, upstream=None, problem="upstream_not_http")
+        else:
+            self.route = replace(route, upstream=upstream, timeouts=timeouts, problem=None)
 
     @property
     def client_address(self) -> tuple[str, int]:

@@ -30,7 +30,7 @@ from shared.plugin.switch import Switch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from data_plane.config.snapshot import Route
+    from data_plane.config.snapshot import Route, Upstream
     from data_plane.exchange.ports import ClientPort, Serving
 
 
@@ -114,6 +114,8 @@ class NativeExchange(DescribedExchange):
                 return
             if own.kept_body is not None and self._outgoing is not None:
                 own.kept_body.add(self._outgoing.held())
+            if own.upstream is not None:
+                self.use_upstream(cast("Upstream", own.upstream))
         head = request.raw
         if head is not self.head.open and not head.startswith(self.head.method + b" "):
             if not self._program.changes_method:

@@ -18,6 +18,7 @@ from data_plane.plugins.chain import ChainOwner, WasmChain
 from data_plane.plugins.interface import ChainSink, PluginRuntime, StreamInfo
 from data_plane.plugins.link import Link, LinkSlot, Stop
 from shared.plugin.body import WholeBody
+from shared.plugin.facts import ExchangeFacts
 from shared.plugin.head import value_bytes
 from shared.plugin.plugin import REQUEST_PHASES, Phase
 from shared.plugin.program import BodyStep, HeaderStep, LogStep, RequestStep, request_steps, run_logs, step_name
@@ -30,7 +31,7 @@ from shared.proxy_wasm.replies import BODY_TOO_LARGE, PLUGIN_FAILED
 from shared.proxy_wasm.vm import HttpContext
 
 if TYPE_CHECKING:
-    from shared.plugin.facts import ExchangeFacts
+    from data_plane.config.snapshot import Upstream
 
 _PAUSE = 1
 _GOES_ON = Outcome(0, Effect.CONTINUE_REQUEST)
@@ -147,10 +148,16 @@ class _Callbacks:
 _HEADS, _BODIES = _Callbacks(False), _Callbacks(True)
 
 
+class Steered(ExchangeFacts, Protocol):
+    """The exchange, as far as native plugins have a say in it."""
+
+    def use_upstream(self, upstream: Upstream) -> None: ...
+
+
 class Seen:
     """The views that all native links of a request share."""
 
-    def __init__(self, exchange: ExchangeFacts, runtime: PluginRuntime) -> None:
+    def __init__(self, exchange: Steered, runtime: PluginRuntime) -> None:
         self.request = Request(exchange.head, exchange, exchange.route)
         self.exchange = exchange
         self.response: Response | None = None
@@ -235,6 +242,9 @@ class NativeContext:
                     return self._answered(answer, steps, step)
         except Exception as error:
             return self._failed(step, error)
+        own = self._seen.request.own
+        if own is not None and own.upstream is not None:
+            self._seen.exchange.use_upstream(cast("Upstream", own.upstream))
         return None
 
     def _answered(
@@ -344,7 +354,7 @@ class Links(ChainOwner, PluginRuntime, Protocol):
 
 def mixed_chain(runtime: Links, arrangement: Arrangement, sink: ChainSink, info: StreamInfo) -> MixedChain:
     """Without the Wasm plugins that are not to see this request. `info` is an exchange."""
-    seen = Seen(cast("ExchangeFacts", info), runtime)
+    seen = Seen(cast("Steered", info), runtime)
     wasm = tuple(
         item
         for item in arrangement.request

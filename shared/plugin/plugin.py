@@ -19,7 +19,7 @@ In each phase the plugins of global rules come first, then the higher priority.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -69,6 +69,19 @@ class Plugin(Generic[C]):
     def consumer_key(cls, consumer: Any) -> str:  # noqa: ANN401 - an instance of its `Consumer`
         """What requests name this consumer by: the key of `Host.consumers`. For plugins that have a `Consumer`."""
         raise NotImplementedError
+
+    @classmethod
+    def upstream_ids(cls, conf: object) -> Iterable[str]:
+        """The upstreams that a configuration names, as it is written, whatever its shape: they have to be there and to stay."""
+        return ()
+
+    def own_upstreams(self) -> Mapping[str, object]:
+        """The upstreams that the configuration itself describes (UpstreamSpec), by names of the plugin's choice."""
+        return {}
+
+    def use_upstreams(self, find: Callable[[str], object | None]) -> None:
+        """Called before `attach` where there are such: `find` has one of them as it is now, for `Request.set_upstream`; None
+        when none of its nodes may take traffic."""
 
     def attach(self, host: Host) -> None:
         """A worker has compiled this configuration; called once, before the first request."""

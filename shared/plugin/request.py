@@ -41,10 +41,20 @@ _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2")
 
 class Own:
     """What most requests' plugins neither ask nor say: `client_address` as real-ip has found it, the bytes of a body that pass
-    at most, the consumer, and `exchange`, in the log phase only (it would be a cycle before).
+    at most, the consumer, another upstream, and `exchange`, in the log phase only (it would be a cycle before).
     """
 
-    __slots__ = ("client_address", "consumer", "context", "exchange", "kept_body", "max_body", "variables", "variables_of")
+    __slots__ = (
+        "client_address",
+        "consumer",
+        "context",
+        "exchange",
+        "kept_body",
+        "max_body",
+        "upstream",
+        "variables",
+        "variables_of",
+    )
 
     def __init__(self) -> None:
         self.context: dict[Hashable, Any] = {}
@@ -53,6 +63,7 @@ class Own:
         self.client_address: tuple[str, int] | None = None
         self.consumer: Consumer | None = None
         self.max_body: int | None = None
+        self.upstream: object | None = None
         self.kept_body: KeptBody | None = None
         self.exchange: ExchangeFacts | None = None
 
@@ -121,6 +132,10 @@ class Request(Head):
             yield
         finally:
             own.exchange = None
+
+    def set_upstream(self, upstream: object) -> None:
+        """In the place of the route's own: one that `Host.upstream` or `Plugin.use_upstreams` has given."""
+        self._owned().upstream = upstream
 
     def limit_body(self, size: int) -> None:
         """A body of more bytes is refused (413), or cut."""

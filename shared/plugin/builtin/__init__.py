@@ -29,6 +29,7 @@ from shared.plugin.builtin.referer_restriction import RefererRestriction
 from shared.plugin.builtin.request_id import RequestId
 from shared.plugin.builtin.request_validation import RequestValidation
 from shared.plugin.builtin.response_rewrite import ResponseRewrite
+from shared.plugin.builtin.traffic_split import TrafficSplit
 from shared.plugin.builtin.ua_restriction import UaRestriction
 from shared.plugin.builtin.uri_blocker import UriBlocker
 from shared.plugin.plugin import AnyPlugin
@@ -62,5 +63,6 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     RequestValidation,
     ResponseRewrite,
     UaRestriction,
+    TrafficSplit,
     UriBlocker,
 )
