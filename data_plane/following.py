@@ -36,18 +36,15 @@ class Following:
         self._store = store
         self._kept = kept
 
-    async def run(self, watcher: ConfigWatcher, registration: Registration) -> None:
-        """Never returns."""
+    async def run(self, watcher: ConfigWatcher, registration: Registration | None) -> None:
+        """Never returns. There is no registration in a store that takes no writes."""
         watcher.kept = self._kept
         async with AsyncExitStack() as stack:
             await self._open(stack)
             if self._kept is not None:
                 stack.push_async_callback(self._kept.close)
-            registering = asyncio.create_task(registration.run(), name="registration")
-            stack.push_async_callback(_end, registering)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    await registration.tried.wait()
+            if registration is not None:
+                await _register(stack, registration)
             await watcher.run()
 
     async def fetch_module(self, sha256: str) -> bytes | None:
@@ -71,6 +68,14 @@ class Following:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
             else:
                 return
+
+
+async def _register(stack: AsyncExitStack, registration: Registration) -> None:
+    registering = asyncio.create_task(registration.run(), name="registration")
+    stack.push_async_callback(_end, registering)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await registration.tried.wait()
 
 
 async def _end(task: asyncio.Task[None]) -> None:

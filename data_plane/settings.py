@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from shared.secrets.sources import check_keys, check_keys_file
 from shared.settings_file import SettingsFileError, as_text, read_settings
-from shared.store.url import open_store
+from shared.store.url import check_gateway_file, gateway_file_url, open_store
 from shared.tuning import NAMES, READERS, Tuning
 
 T = TypeVar("T")
@@ -31,6 +31,10 @@ DEFAULT_STATUS = "127.0.0.1:7085"
 MOST_WORKERS = 1024
 # Of these an empty text is a value: off.
 MAY_BE_EMPTY = ("prometheus", "control", "status")
+STANDALONE_AND_STORE = (
+    "--config names a gateway's whole configuration (.yaml, .yml or .json), and there is a store as well (--store or "
+    "WASPGATE_STORE): only one of them can be served; a file of settings is TOML"
+)
 # What the file may say to the control plane.
 OF_THE_CONTROL_PLANE = (
     "admin",
@@ -111,6 +115,8 @@ class Sources:
         self._options = options
         self._environment = environment
         self._file, self._written = _file(options.get("config") or environment.get("WASPGATE_CONFIG"))
+        if "store" in self._written and not self._file and (options.get("store") or environment.get("WASPGATE_STORE")):
+            raise SettingsError(STANDALONE_AND_STORE)
         self._asked = set(OF_THE_CONTROL_PLANE)
 
     def setting(self, name: str, default: str | None, read: Callable[[str], T]) -> T:
@@ -148,6 +154,9 @@ class Sources:
 def _file(path: str | None) -> tuple[str, dict[str, Any]]:
     if not path:
         return "", {}
+    standalone = gateway_file_url(Path(path))
+    if standalone is not None:
+        return "", {"store": standalone}
     try:
         return path, read_settings(Path(path))
     except SettingsFileError as error:
@@ -209,6 +218,7 @@ def _tuning(setting: Callable[[str, str | None, Callable[[str], Any]], Any]) -> 
 
 def _store(url: str) -> str:
     open_store(url)
+    check_gateway_file(url)
     return url
 
 

@@ -83,7 +83,7 @@ from shared.proxy_wasm.state.directory import HostStateError, memory_directory
 from shared.proxy_wasm.state.host_state import HostState
 from shared.secrets.sources import keyring_of
 from shared.store.contract import ConfigStore
-from shared.store.url import open_store
+from shared.store.url import is_read_only, open_store
 from shared.tuning import Tuning
 from shared.version import version_here
 
@@ -265,7 +265,7 @@ class Worker:
 
     async def follow(self) -> None:
         """Keep the snapshot up to date; never returns."""
-        await self._following.run(self._watcher, self._registration)
+        await self._following.run(self._watcher, None if is_read_only(self._settings.store) else self._registration)
 
     async def first_snapshot(self, ends: set[asyncio.Task[Any]]) -> None:
         """Wait for it; not for ever, unless others serve meanwhile."""

@@ -115,6 +115,13 @@ RegistryConfig = Annotated[
     typer.Option(metavar="FILE", help="Credentials of registries, as Docker's config.json  [env: WASPGATE_REGISTRY_CONFIG]"),
 ]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")]
+ConfigOrGateway = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="These settings as a TOML file; or, as .yaml or .json, all routes instead of a store  [env: WASPGATE_CONFIG]",
+    ),
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -210,19 +217,19 @@ def data_plane(
     status: Status = None,
     trace_key: TraceKey = None,
     encryption_keys_file: KeysFile = None,
-    config: Config = None,
+    config: ConfigOrGateway = None,
 ) -> None:
     """Run the workers that proxy requests."""
     options: Options = {"tls_listen": tls_listen, "encryption_keys_file": encryption_keys_file}
     options |= {"store": store, "listen": listen, "workers": workers, "stream_listen": stream_listen}
     options |= {"prometheus": prometheus, "control": control, "status": status, "trace_key": trace_key}
-    both.become_data_plane(load_settings(options, config))
+    both.become_data_plane(load_settings(options, config, standalone=True))
 
 
 @app.command(name="reload", epilog="Example: waspgate reload --config /etc/waspgate.toml")
-def reload_data_plane(listen: Listen = None, config: Config = None) -> None:
+def reload_data_plane(listen: Listen = None, config: ConfigOrGateway = None) -> None:
     """Have the data plane that listens here read its settings again, and replace its workers without losing a request."""
-    settings = load_settings({"listen": listen}, config)
+    settings = load_settings({"listen": listen}, config, standalone=True)
     run = reload(settings)
     typer.echo(f"new workers serve {settings.listen} (data plane {run.pid})")
 

@@ -22,7 +22,7 @@ from control_plane.cli.admin_settings import AdminKeys, FileToWrite, Hosts, Netw
 from control_plane.cli.errors import USAGE, CommandError
 from shared.secrets.sources import check_keys, check_keys_file
 from shared.settings_file import SettingsFileError, as_text, read_settings
-from shared.store.url import open_store
+from shared.store.url import gateway_file_url, is_read_only, open_store
 from shared.tuning import NAMES, READERS
 
 PREFIX = "WASPGATE_"
@@ -197,12 +197,17 @@ class Settings(BaseModel):
         return re.sub(r"//[^/@]*@", "//***@", self.store)
 
 
-def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
-    """Merge the sources and check the result. Raises CommandError."""
+def load_settings(options: Mapping[str, Any], config: Path | None, *, standalone: bool = False) -> Settings:
+    """Merge the sources and check the result. Raises CommandError. With `standalone` the file may be a gateway's whole
+    configuration instead of settings."""
     given = {name: value for name, value in options.items() if value is not None}
     variables = {name: f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *NAMES)}
     environment = {name: os.environ[variable] for name, variable in variables.items() if _given(name, variable)}
     file = config or _path_from_environment()
+    gateway = None if file is None else gateway_file_url(file)
+    if gateway is not None:
+        _check_standalone(standalone, str(file), given.get("store") or environment.get("store"))
+        file, given["store"] = None, gateway
     written = {} if file is None else _read_file(file)
     origins = {name: f"{file}: {name}" for name in written}
     origins |= {name: variables[name] for name in environment}
@@ -217,11 +222,24 @@ def load_settings(options: Mapping[str, Any], config: Path | None) -> Settings:
         raise CommandError(_explain(error, origins), USAGE) from error
     if settings.admin_key is not None and settings.admin_key_file is not None:
         raise CommandError(f"{origins['admin_key']} and {origins['admin_key_file']}: give one of the two", USAGE)
+    if is_read_only(settings.store) and not standalone:
+        raise CommandError(f"{origins['store']}: a configuration file is for `waspgate data-plane` alone", USAGE)
     settings._file = file
     settings._said = {name: as_text(value) for name, value in {**environment, **given}.items()}
     if "store" not in written:
         settings._said["store"] = settings.store
     return settings
+
+
+def _check_standalone(standalone: bool, file: str, store: object) -> None:
+    if not standalone:
+        raise CommandError(f"{file} is a gateway's whole configuration, for `waspgate data-plane`: settings are TOML", USAGE)
+    if store is not None:
+        raise CommandError(
+            f"{file} is a gateway's whole configuration, and there is a store as well (--store or WASPGATE_STORE): only one of "
+            "them can be served",
+            USAGE,
+        )
 
 
 def _check_tuning(name: str, value: object, origin: str) -> None:

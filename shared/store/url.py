@@ -4,6 +4,7 @@ The law: whatever is wrong with a URL is said here, at start, as a ValueError in
 password; a store that is merely down is no error yet.
 
     sqlite:///abs/path        sqlite:///./relative/path     etcd://host:port[,host:port...]
+yaml:///path/gateway.yaml    (a configuration file, for reading: gateway_file.py; .json is JSON)
 etcd://user:password@host:port     etcds://host:port[?ca=FILE][&cert=FILE&key=FILE]        (TLS)
 """
 
@@ -12,10 +13,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from shared.store.contract import ConfigStore
 from shared.store.sqlite import SqliteStore
+
+# Of a `--config` file that is a gateway's whole configuration.
+GATEWAY_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 _URL: Final = re.compile(r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?")
 
@@ -35,8 +39,32 @@ def open_store(url: str) -> ConfigStore:
             from shared.store.etcd_url import open_etcd
 
             return open_etcd(scheme, authority, path, options)
+        case "yaml":
+            from shared.store.file import FileStore
+
+            return FileStore(_file(authority, path, options, "yaml"))
         case _:
-            raise ValueError(f"unknown kind of store {scheme!r}, expected sqlite, etcd or etcds")
+            raise ValueError(f"unknown kind of store {scheme!r}, expected sqlite, etcd, etcds or yaml")
+
+
+def is_read_only(url: str) -> bool:
+    """Of a store that is a configuration file."""
+    return url.startswith("yaml:")
+
+
+def gateway_file_url(path: Path) -> str | None:
+    """The store that a `--config` file is when it is a gateway's whole configuration; None for a file of settings."""
+    return f"yaml://{quote(str(path.absolute()))}" if path.suffix in GATEWAY_SUFFIXES else None
+
+
+def check_gateway_file(url: str) -> None:
+    """Raises ValueError when the store is a configuration file that cannot be one."""
+    if is_read_only(url):
+        from shared.store.file import FileStore, check_file
+
+        store = open_store(url)
+        assert isinstance(store, FileStore)
+        check_file(store.path)
 
 
 def folder_of(url: str) -> Path | None:
@@ -47,14 +75,14 @@ def folder_of(url: str) -> Path | None:
     return _file(match["authority"], match["path"], []).parent
 
 
-def _file(authority: str, path: str, options: list[tuple[str, str]]) -> Path:
+def _file(authority: str, path: str, options: list[tuple[str, str]], scheme: str = "sqlite") -> Path:
     if authority:
-        raise ValueError(f"a sqlite URL has three slashes before its path, got a host {authority!r}")
+        raise ValueError(f"a {scheme} URL has three slashes before its path, got a host {authority!r}")
     if options:
-        raise ValueError(f"a sqlite URL takes no options, got {options[0][0]!r}")
+        raise ValueError(f"a {scheme} URL takes no options, got {options[0][0]!r}")
     name = unquote(path)
     if name.startswith(("/./", "/../")):
         name = name[1:]
     if name.endswith("/") or "\0" in name or not name.lstrip("/"):
-        raise ValueError("a sqlite URL names a file: sqlite:///abs/path or sqlite:///./relative/path")
+        raise ValueError(f"a {scheme} URL names a file: {scheme}:///abs/path or {scheme}:///./relative/path")
     return Path(name)

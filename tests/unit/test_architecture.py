@@ -67,7 +67,7 @@ IMPURE_BY_PURPOSE = (*ENGINE, *STATE, "shared.proxy_wasm.watchdog", "shared.prox
 IO = {"asyncio", "socket", "ssl", "threading", "subprocess", "selectors", "signal", "wasmtime", "time", "logging"}
 IO |= {"structlog", "uvloop", "httpx", "aetcd", "grpc", "sqlite3", "lmdb"}
 
-STORE_ENGINES = ("shared.store.etcd", "shared.store.sqlite")
+STORE_ENGINES = ("shared.store.etcd", "shared.store.file", "shared.store.sqlite")
 
 
 def modules(package: str) -> list[Path]:

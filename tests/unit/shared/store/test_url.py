@@ -49,7 +49,7 @@ def test_etcd_urls_name_endpoints(url: str, endpoints: str) -> None:
         ("", "a store URL looks like"),
         ("/var/lib/store.db", "a store URL looks like"),
         ("sqlite:/store.db", "a store URL looks like"),
-        ("redis://127.0.0.1", "unknown kind of store 'redis', expected sqlite, etcd or etcds"),
+        ("redis://127.0.0.1", "unknown kind of store 'redis', expected sqlite, etcd, etcds or yaml"),
         ("sqlite://store.db", "three slashes before its path, got a host 'store.db'"),
         ("sqlite:///", "names a file"),
         ("sqlite:////", "names a file"),
