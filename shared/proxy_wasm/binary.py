@@ -40,6 +40,10 @@ class CorruptModule(ModuleError):
     """The bytes are not a well-formed Wasm module."""
 
 
+class UnknownInstruction(ModuleError):
+    """One that the engine may know and this gateway does not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Import:
     """`type` is a signature as in abi.py for functions, empty for everything else."""

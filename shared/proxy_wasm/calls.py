@@ -20,7 +20,7 @@ from wasmtime import _bindings, _ffi
 from wasmtime._instance import InstanceExports
 
 from shared.proxy_wasm.failures import GuestTrap, first_line
-from shared.proxy_wasm.watchdog import ENTRIES, FIRED, LIMIT, Watchdog, microseconds
+from shared.proxy_wasm.watchdog import ENTRIES, FIRED, LIMIT, WIRE, Watchdog, microseconds
 
 if TYPE_CHECKING:
     from shared.proxy_wasm.native_entry import Entry
@@ -86,6 +86,7 @@ class Core:
         memory: wasmtime.Memory,
         exports: InstanceExports,
         watchdog: Watchdog,
+        wire: int,
         rearm: Callable[[], None],
         *,
         way: Way,
@@ -93,6 +94,7 @@ class Core:
         self._store = store
         self._exports = exports
         self._watchdog = watchdog
+        self._wire = wire
         self._rearm = rearm
         self._way = way
         self._base = ctypes.addressof(memory.data_ptr(store).contents)
@@ -166,7 +168,7 @@ class Core:
         invoke, (context, target, raw, count, trap_pointer) = RAW_CALL, self._addresses(name, arity)
         arguments = memoryview(self._arguments).cast("B")
         answer, pack, trap = arguments.cast("i"), _ARGUMENTS.pack_into, self._trap
-        watch, limit = self._watchdog.words, microseconds(cpu_seconds)
+        watch, limit, wire = self._watchdog.words, microseconds(cpu_seconds), self._wire
         memory, at = self._bytes, self._io
 
         def run(data: bytes, a: int, b: int, flags: int) -> int:
@@ -179,6 +181,7 @@ class Core:
             memory[io : io + size] = data
             pack(arguments, 0, a, b, size, flags)
             watch[LIMIT] = limit
+            watch[WIRE] = wire
             watch[ENTRIES] += 1
             error = invoke(context, target, raw, count, trap_pointer)
             watch[ENTRIES] += 1
@@ -207,7 +210,7 @@ class Core:
         invoke, (context, target, raw, count, trap_pointer) = RAW_CALL, self._addresses(name, 4)
         arguments = memoryview(self._arguments).cast("B")
         answer, pack, trap = arguments.cast("i"), _ARGUMENTS.pack_into, self._trap
-        watch, limit = self._watchdog.words, microseconds(cpu_seconds)
+        watch, limit, wire = self._watchdog.words, microseconds(cpu_seconds), self._wire
         memory, at = self._bytes, self._io
 
         def run(data: bytes, a: int, b: int, flags: int) -> bytes | int:
@@ -220,6 +223,7 @@ class Core:
             memory[io : io + size] = data
             pack(arguments, 0, a, b, size, flags)
             watch[LIMIT] = limit
+            watch[WIRE] = wire
             watch[ENTRIES] += 1
             error = invoke(context, target, raw, count, trap_pointer)
             watch[ENTRIES] += 1
@@ -250,6 +254,7 @@ class Core:
             io=ctypes.addressof(self._io_place),
             out=out,
             limit=microseconds(cpu_seconds),
+            wire=self._wire,
             rearm=self._rearm,
             grow=self._grow,
             fail=self._fail,
@@ -259,11 +264,13 @@ class Core:
     def phase(self, name: str, arity: int, cpu_seconds: float) -> Call:
         """A core export that enters the guest, under a CPU limit. Raises GuestTrap."""
         invoke, watch, limit = self._caller(name, arity), self._watchdog.words, microseconds(cpu_seconds)
+        wire = self._wire
 
         def run(a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
             if watch[FIRED]:
                 self._rearm()
             watch[LIMIT] = limit
+            watch[WIRE] = wire
             watch[ENTRIES] += 1
             try:
                 return invoke(a, b, c, d)
@@ -287,7 +294,7 @@ class Core:
         function = self._exports[name]
         assert isinstance(function, wasmtime.Func)
         if self._way == Way.PUBLIC or RAW_CALL is None:
-            return lambda *values: public_call(self._store, function, *values[:arity])
+            return lambda *values: public_call(self._store, self._watchdog, function, *values[:arity])
         invoke, (context, target, raw, count, trap_pointer) = RAW_CALL, self._addresses(name, arity)
         arguments = memoryview(self._arguments).cast("B")
         answer, pack, trap = arguments.cast("i"), _ARGUMENTS.pack_into, self._trap
@@ -319,25 +326,27 @@ class Core:
         address, self._trap.value = self._trap.value, None
         if address:
             pointer = ctypes.cast(address, ctypes.POINTER(_ffi.wasm_trap_t))
-            raise guest_trap(wasmtime.Trap._from_ptr(pointer))
+            raise guest_trap(wasmtime.Trap._from_ptr(pointer), self._watchdog.fired)
         pointer_ = ctypes.cast(ctypes.c_void_p(error), ctypes.POINTER(_ffi.wasmtime_error_t))
         raise GuestTrap("host", first_line(wasmtime.WasmtimeError._from_ptr(pointer_)))
 
 
-def public_call(store: wasmtime.Store, function: wasmtime.Func, *arguments: int) -> int:
+def public_call(store: wasmtime.Store, watchdog: Watchdog, function: wasmtime.Func, *arguments: int) -> int:
     try:
         result = function(store, *arguments)
     except wasmtime.Trap as trap:
-        raise guest_trap(trap) from None
+        raise guest_trap(trap, watchdog.fired) from None
     except Exception as error:  # wasmtime's own, or what a host function raised
         raise GuestTrap("host", f"{type(error).__name__}: {first_line(error)}") from error
     return result if isinstance(result, int) else 0
 
 
-def guest_trap(trap: wasmtime.Trap) -> GuestTrap:
-    """In one line: what happened, and in which functions of the plugin, innermost first."""
+def guest_trap(trap: wasmtime.Trap, cut: bool) -> GuestTrap:
+    """In one line: what happened, and in which functions of the plugin, innermost first. `cut`: its wire is."""
     code = trap.trap_code
     reason = str(trap.message).strip().rpartition("\n")[2].strip().removeprefix("wasm trap: ")
+    if cut and code == wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS:
+        code, reason = wasmtime.TrapCode.INTERRUPT, "interrupt"
     names = [frame.func_name or f"function {frame.func_index}" for frame in trap.frames[:FRAMES_NAMED]]
     where = f" in {' < '.join(name[:NAME_SHOWN] for name in names)}" if names else ""
     return GuestTrap(code.name.lower() if code is not None else "host", reason + where)

@@ -1,13 +1,14 @@
 """The compiler of one process: plugins and the core as compiled modules, and the instances made of them.
 
 The law: wasmtime is known to this file, instance.py and calls.py, and to nobody else. A call blocks its thread, so a watchdog
-thread cuts it after its CPU time; when it has, every instance's deadline is moved on.
+thread cuts its plugin's wire after its CPU time (tripwire.py); when it has, the wires are mended before the next call.
 """
 
 from __future__ import annotations
 
 import platform
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -25,14 +26,17 @@ from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.foreign.envoy import load_libraries
 from shared.proxy_wasm.inspect import inspect
 from shared.proxy_wasm.instance import GuestModule, HostPort, Instance
+from shared.proxy_wasm.sections import free_name
 from shared.proxy_wasm.start_section import expose_start
 from shared.proxy_wasm.trace.transcript import Transcript
+from shared.proxy_wasm.tripwire import NAME, wired
 from shared.proxy_wasm.watchdog import Watchdog
+from shared.proxy_wasm.wire import cut
 
 # Deep recursion is a trap in under a millisecond with this stack; wasmtime's own default.
 MAX_WASM_STACK = 512 * 1024
 # What compiled code is for, beside the settings below, which wasmtime compares.
-_COMPILER = f"wasmtime {version('wasmtime')} {platform.machine()}"
+_COMPILER = f"wasmtime {version('wasmtime')} {platform.machine()} wire 1"
 
 
 class Engine:
@@ -44,7 +48,6 @@ class Engine:
 
     def __init__(self, cache_directory: Path | None = None, *, way: Way = BEST) -> None:
         config = wasmtime.Config()
-        config.epoch_interruption = True
         config.max_wasm_stack = MAX_WASM_STACK
         config.wasm_multi_memory = True
         config.wasm_bulk_memory = True
@@ -56,7 +59,7 @@ class Engine:
         self._engine = wasmtime.Engine(config)
         self._cache = None if cache_directory is None else CodeCache(cache_directory, _COMPILER)
         self._core = self._module(ensure_core().read_bytes())
-        self.watchdog = Watchdog(self._engine.increment_epoch)
+        self.watchdog = Watchdog(cut)
         self._instances: weakref.WeakSet[Instance] = weakref.WeakSet()
 
     def close(self) -> None:
@@ -73,9 +76,11 @@ class Engine:
         """Raises ModuleError (not a plugin) or EngineError (does not link or compile). `capabilities`: an allow-list."""
         report = inspect(data)
         binary = parse(data)
+        names = {export.name for export in binary.exports}
+        exposed, start = expose_start(data, names)
+        wire = free_name(NAME, names)
         try:
-            exposed, start = expose_start(data, [export.name for export in binary.exports])
-            module = self._module(exposed)
+            module = self._module(exposed, lambda: self._wired(exposed, len(binary.memories), wire))
         except wasmtime.WasmtimeError as error:
             raise CorruptModule(f"not a valid Wasm module: {first_line(error)}") from None
         abi = next(abi for abi in AbiVersion if str(abi) == report.abi_version)
@@ -92,16 +97,21 @@ class Engine:
         entries, glue = (
             self._module(bytes(wasmtime.wat2wasm(text))) for text in (jump.wat, link.glue(links, report.allocator))
         )
-        return GuestModule(module, abi, functions, report.allocator, start, jump, entries, links, glue)
+        return GuestModule(module, abi, functions, report.allocator, start, wire, jump, entries, links, glue)
 
-    def _module(self, wasm: bytes) -> wasmtime.Module:
-        """Compiled, or as it was compiled before. Raises WasmtimeError."""
+    def _wired(self, exposed: bytes, memories: int, wire: str) -> bytes:
+        """Raises CorruptModule, UnknownInstruction."""
+        self.validate(exposed)
+        return wired(exposed, memories, wire)
+
+    def _module(self, wasm: bytes, changed: Callable[[], bytes] | None = None) -> wasmtime.Module:
+        """Compiled, perhaps `changed` before, or as it was compiled before. Raises WasmtimeError."""
         code = None if self._cache is None else self._cache.get(wasm)
         if code is not None:
             # wasmtime itself refuses what another version or another kind of processor has made.
             with suppress(wasmtime.WasmtimeError):
                 return wasmtime.Module.deserialize(self._engine, code)
-        module = wasmtime.Module(self._engine, wasm)
+        module = wasmtime.Module(self._engine, wasm if changed is None else changed())
         if self._cache is not None:
             self._cache.put(wasm, bytes(module.serialize()))
         return module
@@ -119,9 +129,9 @@ class Engine:
         return instance
 
     def rearm(self) -> None:
-        """After an interruption every other Store's deadline has passed as well: move them all on."""
-        self.watchdog.rearmed(self._arm_all)
+        """After a cut: the plugin may have ended its call in time all the same."""
+        self.watchdog.rearmed(self._mend_all)
 
-    def _arm_all(self) -> None:
+    def _mend_all(self) -> None:
         for instance in self._instances:
-            instance.arm()
+            instance.mend()

@@ -6,6 +6,7 @@ its state is unknown. The order of linking is link.py's.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +17,13 @@ from typing import Protocol
 import wasmtime
 from wasmtime._instance import InstanceExports
 
-from shared.proxy_wasm import link
+from shared.proxy_wasm import link, wire
 from shared.proxy_wasm.abi import AbiVersion
 from shared.proxy_wasm.calls import CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES, PAGE, Core, Way, public_call
 from shared.proxy_wasm.failures import EngineError, first_line
 from shared.proxy_wasm.tap import Taps
 from shared.proxy_wasm.trace.transcript import Transcript
-from shared.proxy_wasm.watchdog import ENTRIES, Watchdog
+from shared.proxy_wasm.watchdog import ENTRIES, WIRE, Watchdog
 
 # All tables of a Store hold at most 8 times as many function references, 16 MiB; a large Go program has 30,000 functions.
 MAX_TABLE_ELEMENTS = 1 << 18
@@ -42,7 +43,8 @@ class HostPort(Protocol):
 class GuestModule:
     """A compiled plugin with what ties it to the core. Compiling is slow and may run in any thread; instances share the code.
 
-    `functions` are its exported functions and their types; `start` is the one that stands for its start section, if it has one.
+    `functions` are its exported functions and their types; `start` is the one that stands for its start section, if it has one;
+    `wire` is the memory by which it is cut.
     """
 
     module: wasmtime.Module
@@ -50,6 +52,7 @@ class GuestModule:
     functions: Mapping[str, str]
     allocator: str
     start: str
+    wire: str
     jump: link.Trampolines
     entries: wasmtime.Module
     links: Mapping[str, str]
@@ -78,24 +81,23 @@ class Instance:
         self._store = wasmtime.Store(wasm_engine)
         memory_size = max(memory_bytes, CORE_INITIAL_PAGES * PAGE)
         instances = 4 if transcript is None else 6
-        self._store.set_limits(memory_size, MAX_TABLE_ELEMENTS, instances=instances, tables=8, memories=2)
+        self._store.set_limits(memory_size, MAX_TABLE_ELEMENTS, instances=instances, tables=8, memories=3)
         self._transcript = transcript
         self._taps = None if transcript is None else Taps(wasm_engine, self._store, transcript)
-        self.arm()
         try:
             exports = self._link(core, guest, host)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             self._store.close()
             raise EngineError(first_line(error)) from None
-        self.core = Core(self._store, self._memory, exports, watchdog, rearm, way=way)
+        self.core = Core(self._store, self._memory, exports, watchdog, self._wire, rearm, way=way)
 
     def excused(self) -> AbstractContextManager[None]:
         """A time that does not count as the guest's."""
         return self._watchdog.excused()
 
-    def arm(self) -> None:
+    def mend(self) -> None:
         if not self._closed:
-            self._store.set_epoch_deadline(1)
+            wire.mend(self._wire)
 
     @property
     def memory_bytes(self) -> int:
@@ -109,6 +111,8 @@ class Instance:
     def close(self) -> None:
         """Give everything back, whatever state it is in."""
         self._closed = True
+        # Else a cut could come to memory that is no longer the wire.
+        self._watchdog.settle()
         self.core.forget()
         self._store.close()
 
@@ -119,6 +123,7 @@ class Instance:
         if self._taps is not None:
             answers = [*self._taps.host_calls(guest.module, _functions(answers))]
         self._guest = wasmtime.Instance(store, guest.module, answers).exports(store)
+        self._wire = self._address(guest.wire)
         self._start, self._functions = guest.start, guest.functions
         self.callbacks = frozenset(name for name, kind in links.items() if kind != "stub")
         memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(CORE_INITIAL_PAGES, CORE_MAXIMUM_PAGES)))
@@ -139,6 +144,11 @@ class Instance:
         for slot, name in enumerate(jump.table):
             table.set(store, slot, exports[name])
         return exports
+
+    def _address(self, memory: str) -> int:
+        exported = self._guest[memory]
+        assert isinstance(exported, wasmtime.Memory)
+        return ctypes.addressof(exported.data_ptr(self._store).contents)
 
     def _tap_callbacks(self, provided: dict[tuple[str, str], Extern]) -> None:
         """The stubs of what the guest does not export are none of its callbacks."""
@@ -201,9 +211,10 @@ class Instance:
         transcript = self._transcript
         if transcript is not None:
             transcript.enter_callback(name, arguments)
+        watchdog.words[WIRE] = self._wire
         watchdog.words[ENTRIES] += 1
         try:
-            public_call(self._store, function, *arguments)
+            public_call(self._store, watchdog, function, *arguments)
         finally:
             watchdog.words[ENTRIES] += 1
         if transcript is not None:

@@ -16,7 +16,7 @@ typedef void *(*Invoke)(void *context, const void *function, void *values, size_
 typedef union { int32_t i32; unsigned char wide[16]; } Value;
 
 /* What the watchdog's thread reads (watchdog.py), and where a core takes its input (calls.py). */
-enum { ENTRIES, FIRED, LIMIT };
+enum { ENTRIES, FIRED, LIMIT, WIRE };
 enum { IO_ADDRESS, IO_SIZE, CLOSED };
 
 typedef struct {
@@ -33,7 +33,7 @@ typedef struct {
   int64_t *watch;
   int64_t *io;
   uint32_t *out; /* NULL: the answer is a number, not so many bytes there */
-  int64_t limit;
+  int64_t limit, wire;
   PyObject *rearm, *grow, *fail, *keep;
 } Entry;
 
@@ -101,6 +101,7 @@ static PyObject *entry_call(PyObject *object, PyObject *const *arguments, size_t
   values[2].i32 = (int32_t)size;
   values[3].i32 = (int32_t)numbers[2];
   self->watch[LIMIT] = self->limit;
+  self->watch[WIRE] = self->wire;
   self->watch[ENTRIES]++;
   void *error;
   Py_BEGIN_ALLOW_THREADS /* for the watchdog */
@@ -112,13 +113,13 @@ static PyObject *entry_call(PyObject *object, PyObject *const *arguments, size_t
 
 static PyObject *entry_new(PyTypeObject *type, PyObject *arguments, PyObject *named) {
   static char *names[] = {"invoke", "context", "function", "values", "count", "trap", "memory", "memory_size", "watch",
-                          "io", "out", "limit", "rearm", "grow", "fail", "keep", NULL};
+                          "io", "out", "limit", "wire", "rearm", "grow", "fail", "keep", NULL};
   unsigned long long invoke, context, function, values, trap, memory, watch, io, out;
   Py_ssize_t count, memory_size;
-  long long limit;
+  long long limit, wire;
   PyObject *rearm, *grow, *fail, *keep;
-  if (!PyArg_ParseTupleAndKeywords(arguments, named, "KKKKnKKnKKKLOOOO", names, &invoke, &context, &function, &values, &count,
-                                   &trap, &memory, &memory_size, &watch, &io, &out, &limit, &rearm, &grow, &fail, &keep))
+  if (!PyArg_ParseTupleAndKeywords(arguments, named, "KKKKnKKnKKKLLOOOO", names, &invoke, &context, &function, &values, &count,
+                                   &trap, &memory, &memory_size, &watch, &io, &out, &limit, &wire, &rearm, &grow, &fail, &keep))
     return NULL;
   Entry *self = (Entry *)type->tp_alloc(type, 0);
   if (!self) return NULL;
@@ -135,6 +136,7 @@ static PyObject *entry_new(PyTypeObject *type, PyObject *arguments, PyObject *na
   self->io = (int64_t *)(uintptr_t)io;
   self->out = (uint32_t *)(uintptr_t)out;
   self->limit = limit;
+  self->wire = wire;
   self->rearm = Py_NewRef(rearm);
   self->grow = Py_NewRef(grow);
   self->fail = Py_NewRef(fail);

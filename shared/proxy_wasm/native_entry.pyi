@@ -18,6 +18,7 @@ class Entry:
         io: int,
         out: int,
         limit: int,
+        wire: int,
         rearm: Callable[[], None],
         grow: Callable[[int], None],
         fail: Callable[[int], None],

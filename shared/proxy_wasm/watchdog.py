@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # The words that a call writes, where native code finds them too (native_entry.c): how many entries and exits there were,
-# whether a call was cut, the limit in microseconds.
-ENTRIES, FIRED, LIMIT = range(3)
+# whether a call was cut, the limit in microseconds, and the address of the wire of the plugin that is called.
+ENTRIES, FIRED, LIMIT, WIRE = range(4)
 
 
 class Watchdog:
@@ -37,8 +37,8 @@ class Watchdog:
         "_clock", "_collecting", "_excused", "_interrupt", "_lock", "_stopped", "_thread", "_watched", "place", "words",
     )  # fmt: skip
 
-    def __init__(self, interrupt: Callable[[], None]) -> None:
-        self.place = (ctypes.c_int64 * 3)()
+    def __init__(self, interrupt: Callable[[int], None]) -> None:
+        self.place = (ctypes.c_int64 * 4)()
         self.words = memoryview(self.place).cast("B").cast("q")
         self.limit = 0.02
         self._interrupt = interrupt
@@ -129,7 +129,12 @@ class Watchdog:
         with self._lock:
             self.words[FIRED] = 1
             if self.entries == seen:
-                self._interrupt()
+                self._interrupt(self.words[WIRE])
+
+    def settle(self) -> None:
+        """A cut that was due before is over now, and none comes before the next call."""
+        with self._lock:
+            pass
 
     def rearmed(self, arm: Callable[[], None]) -> None:
         with self._lock:

@@ -55,7 +55,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def watchdog() -> Watchdog:
-    return Watchdog(lambda: None)
+    return Watchdog(lambda wire: None)
 
 
 @pytest.fixture
