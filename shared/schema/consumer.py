@@ -15,7 +15,8 @@ from pydantic_core import PydanticCustomError
 from shared.plugin.plugin import AnyPlugin
 from shared.plugin.registry import REFUSED, registry
 from shared.schema.common import Described, Description, Id, Labels, Maybe, ReferenceId, Spec
-from shared.schema.plugins import NativeConf, native_conf
+from shared.schema.plugins import NativeConf, native_conf, validated
+from shared.secrets.references import has_references
 
 USERNAME_PATTERN = r"^[a-zA-Z0-9_\-]+$"
 Username = Annotated[str, Field(min_length=1, max_length=256, pattern=USERNAME_PATTERN)]
@@ -49,10 +50,12 @@ def _native(name: str) -> type[AnyPlugin]:
 def _auth_part(plugin: type[AnyPlugin], conf: object) -> AuthPart:
     if plugin.Consumer is None:
         raise PydanticCustomError("refused", "{why}", {"why": f"plugin [{plugin.name}] is told nothing by consumers"})
-    part = AuthPart(plugin, plugin.Consumer.model_validate(conf))
+    part = AuthPart(plugin, validated(plugin.Consumer, conf))
     try:
         plugin.consumer_key(part.value)
     except ValueError as error:
+        if has_references(conf):
+            return part
         raise PydanticCustomError("plugin", "{why}", {"why": str(error)}) from None
     return part
 

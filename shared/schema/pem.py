@@ -78,8 +78,8 @@ def _signed_itself(certificate: x509.Certificate) -> bool:
 
 
 def _reference(text: str) -> str:
-    """For somebody who comes with APISIX's way of naming secrets."""
-    return "; references to secrets are not supported yet" if text.startswith("$") else ""
+    """Where they may not stand."""
+    return "; references to secrets are for plugins and for objects of the kind ssls" if text.startswith("$") else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from shared.plugin.plugin import AnyPlugin
 from shared.plugin.registry import REFUSED, registry
 from shared.schema.common import Id, MetaSpec, PluginConf, Spec
+from shared.secrets.references import has_references, is_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,27 @@ def native_conf(plugin: type[AnyPlugin], conf: object) -> NativeConf:
     meta = MetaSpec()
     if isinstance(fields, dict) and "_meta" in fields:
         meta = _WithMeta.model_validate({"_meta": fields.pop("_meta")}).meta
-    config = plugin.Config.model_validate(fields)
+    config = validated(plugin.Config, fields)
     try:
         plugin(config)
     except ValueError as error:
-        raise PydanticCustomError("plugin", "{why}", {"why": str(error)}) from None
+        if not has_references(fields):
+            raise PydanticCustomError("plugin", "{why}", {"why": str(error)}) from None
     return NativeConf(plugin, config, meta)
+
+
+def validated(model: type[BaseModel], fields: object) -> BaseModel:
+    """An instance of a plugin's model. A reference may stand for any text: what it stands for is looked at by a worker, which
+    reads it in its place. Raises ValidationError."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        # It is a text: where a number is wanted it is wrong whatever it stands for.
+        if not all(is_reference(detail["input"]) and not detail["type"].endswith("_type") for detail in details):
+            raise
+        assert isinstance(fields, dict)
+        return model.model_construct(**fields)
 
 
 _SCHEMA = {"type": "object", "description": "a Wasm plugin takes `conf`, a native one what GET /schema/plugins/{name} says"}

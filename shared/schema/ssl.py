@@ -9,11 +9,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from shared.schema.common import Array, Described, Maybe, SomeUnique, Spec, Status
 from shared.schema.pem import check_certificate, check_pair, load_chain
+from shared.secrets.references import has_references, is_reference
 from shared.server_name import parse_server_name
 
 PROTOCOLS = ("TLSv1.1", "TLSv1.2", "TLSv1.3")
@@ -59,9 +68,18 @@ def _expression(value: str) -> str:
 
 
 ServerName = Annotated[str, Field(min_length=1), AfterValidator(_server_name)]
-Certificate = Annotated[str, Field(min_length=128, max_length=65536), AfterValidator(_certificate)]
+
+
+def _unless_reference(value: object, check: ValidatorFunctionWrapHandler) -> str:
+    """A worker reads what the reference stands for in its place."""
+    return value if isinstance(value, str) and is_reference(value) else check(value)
+
+
+Certificate = Annotated[
+    str, Field(min_length=128, max_length=65536), AfterValidator(_certificate), WrapValidator(_unless_reference)
+]
 Authorities = Annotated[str, Field(min_length=128, max_length=262144), AfterValidator(_authorities)]
-Key = Annotated[str, Field(min_length=64, max_length=65536)]
+Key = Annotated[str, Field(min_length=64, max_length=65536), WrapValidator(_unless_reference)]
 Expression = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_expression)]
 Protocol = Literal["TLSv1.1", "TLSv1.2", "TLSv1.3"]
 
@@ -99,7 +117,7 @@ class SslSpec(Described):
     @classmethod
     def _belongs(cls, key: str, info: ValidationInfo) -> str:
         cert = info.data.get("cert")
-        if cert is not None:
+        if cert is not None and not has_references((cert, key)):
             try:
                 check_pair(cert, key)
             except ValueError as error:
@@ -111,6 +129,8 @@ class SslSpec(Described):
     def _each_belongs(cls, keys: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
         # Their number is looked at when all is there.
         for number, (cert, key) in enumerate(zip(info.data.get("certs") or (), keys or (), strict=False), start=1):
+            if has_references((cert, key)):
+                continue
             try:
                 check_pair(cert, key)
             except ValueError as error:

@@ -145,7 +145,7 @@ class Keyring:
 
 
 def read_keys(text: str) -> list[bytes]:
-    """Base64 or hex of 32 bytes each, in lines or with commas between; `#` begins a comment. Raises ValueError, which shows none."""
+    """Base64 or hex of 32 bytes each, in lines or with commas between; `#` begins a comment. Raises ValueError."""
     keys = [_bits(number, word) for number, word in enumerate(_words(text), start=1)]
     if len(set(keys)) < len(keys):
         raise ValueError("a key stands there twice")

@@ -40,6 +40,17 @@ def is_reference(value: object) -> bool:
     return isinstance(value, str) and value.startswith(SCHEMES)
 
 
+def has_references(value: object) -> bool:
+    """Anywhere in a JSON value."""
+    match value:
+        case dict():
+            return any(map(has_references, value.values()))
+        case list() | tuple():
+            return any(map(has_references, value))
+        case _:
+            return is_reference(value)
+
+
 def parse_reference(text: str) -> Variable | Managed:
     """Raises ValueError with what was expected."""
     if text.startswith("$secret://"):
