@@ -52,6 +52,7 @@ MODULES = (
     "data_plane.plugins.streams",
     "shared.proxy_wasm.calls",
     "shared.proxy_wasm.contexts",
+    "shared.proxy_wasm.instructions",
     "shared.proxy_wasm.outcome",
     "shared.proxy_wasm.plugin_context",
 )
