@@ -22,6 +22,7 @@ from shared.plugin.builtin.limit_count import LimitCount
 from shared.plugin.builtin.limit_req import LimitReq
 from shared.plugin.builtin.mocking import Mocking
 from shared.plugin.builtin.multi_auth import MultiAuth
+from shared.plugin.builtin.proxy_mirror import ProxyMirror
 from shared.plugin.builtin.proxy_rewrite import ProxyRewrite
 from shared.plugin.builtin.real_ip import RealIp
 from shared.plugin.builtin.redirect import Redirect
@@ -55,6 +56,7 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     LimitReq,
     Mocking,
     MultiAuth,
+    ProxyMirror,
     ProxyRewrite,
     RealIp,
     Redirect,
@@ -62,7 +64,7 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     RequestId,
     RequestValidation,
     ResponseRewrite,
-    UaRestriction,
     TrafficSplit,
+    UaRestriction,
     UriBlocker,
 )
