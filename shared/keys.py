@@ -28,6 +28,7 @@ Kind = Literal[
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CONFIG_PREFIX: Final = "/apisix/"
 MODULE_PREFIX: Final = "/waspgate/modules/"
+CONSUMER_KEYS_PREFIX: Final = "/waspgate/consumer_keys/"
 UPLOAD_PREFIX: Final = "/waspgate/module_uploads/"
 CHUNK_PREFIX: Final = "/waspgate/module_chunks/"
 VERSIONS_PREFIX: Final = "/waspgate/module_versions/"
@@ -132,6 +133,11 @@ def versions_key(plugin: str) -> str:
 def history_key(kind: Kind, resource_id: str) -> str:
     """What a resource has been."""
     return f"{HISTORY_PREFIX}{kind}/{resource_id}"
+
+
+def consumer_keys_key(bucket: str) -> str:
+    """Which consumers have a key of the bucket."""
+    return CONSUMER_KEYS_PREFIX + bucket
 
 
 def guard_key(kind: Kind, resource_id: str = "") -> str:

@@ -12,29 +12,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from control_plane.admin.draft import View
+from control_plane.admin import consumers
+from control_plane.admin.draft import Draft
+from control_plane.admin.plan import Plan as Plan
 from control_plane.admin.references import Target, first_user, plugin_names, targets, user_kinds
 from control_plane.errors import BadRequest
-from shared.keys import Kind, guard_key, kind_prefix, parse_resource_key, resource_key
+from shared.keys import Kind, ResourceKey, guard_key, kind_prefix, parse_resource_key, resource_key
 from shared.schema.document import DocumentError, decode
 from shared.schema.resources import Resource
-from shared.store.contract import Delete, Entry, Expect, Put
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    expect: tuple[Expect, ...] = ()
-    operations: tuple[Put | Delete, ...] = ()
-
-    def __add__(self, other: Plan) -> Plan:
-        """What both say counts once: etcd takes no key twice in one transaction."""
-        expect = dict.fromkeys(self.expect + other.expect)
-        return Plan(tuple(expect), tuple(dict.fromkeys(self.operations + other.operations)))
+from shared.store.contract import Entry, Expect, Put
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    store: View
+    store: Draft
 
     async def before_write(
         self, resource: Resource, object_id: str, document: dict[str, Any], previous: dict[str, Any] | None
@@ -45,11 +36,16 @@ class Checks:
             plan += await self._one_rule_per_plugin(object_id, document)
         if resource.kind == "wasm_plugins" and _has_module(previous) and not _has_module(document):
             plan += await self._no_user(resource, object_id, running=True)
+        if resource.kind in consumers.KINDS:
+            key = ResourceKey(resource.kind, object_id)
+            plan += await consumers.before_write(self.store, key, document, is_new=previous is None)
         return plan
 
-    async def before_delete(self, resource: Resource, object_id: str) -> Plan:
-        """Raises BadRequest."""
-        return await self._no_user(resource, object_id, running=False) if user_kinds(resource.kind) else Plan()
+    async def before_delete(self, resource: Resource, object_id: str, *, force: bool = False) -> Plan:
+        """`force`: also what is in use goes. Raises BadRequest."""
+        if resource.kind == "consumers":
+            return await consumers.before_delete(self.store, object_id)
+        return Plan() if force or not user_kinds(resource.kind) else await self._no_user(resource, object_id, running=False)
 
     async def _references(self, resource: Resource, document: dict[str, Any], previous: dict[str, Any] | None) -> Plan:
         known = set(targets(resource, previous))

@@ -18,6 +18,9 @@ from shared.schema.errors import excerpt
 from shared.schema.resources import RESOURCES, Resource
 
 ID_LENGTH = 64
+USERNAME_LENGTH = 256
+# Kinds whose ids begin with a consumer's name.
+WITH_USERNAME: tuple[Kind, ...] = ("consumers", "credentials")
 _ID = re.compile(ID_PATTERN)
 # What the first part of an id of two parts is called.
 OWNERS: dict[Kind, str] = {"secrets": "manager", "credentials": "username"}
@@ -66,8 +69,9 @@ def checked_id(resource: Resource, object_id: str) -> str:
     if not all(parts) or len(parts) != (2 if resource.kind in IN_TWO_PARTS else 1):
         raise missing_id(resource)
     for part in parts:
-        if len(part) > ID_LENGTH or not _ID.fullmatch(part):
-            expected = f'1 to {ID_LENGTH} characters that match "{ID_PATTERN}"'
+        longest = USERNAME_LENGTH if resource.kind in WITH_USERNAME and part is parts[0] else ID_LENGTH
+        if len(part) > longest or not _ID.fullmatch(part):
+            expected = f'1 to {longest} characters that match "{ID_PATTERN}"'
             raise BadRequest(
                 f'invalid configuration: property "id" validation failed: expected {expected}, got {excerpt(part)}'
             )

@@ -20,6 +20,7 @@ _MISSING = {
     "plugin_configs": "failed to fetch plugin config info by plugin config id [{id}], response code: 404",
     "wasm_plugins": "unknown plugin [{id}]",
     "ssls": "failed to fetch ssl info by ssl id [{id}], response code: 404",
+    "consumer_groups": "failed to fetch consumer group info by consumer group id [{id}], response code: 404",
 }
 
 _IN_USE = {
@@ -28,6 +29,7 @@ _IN_USE = {
     "plugin_configs": "can not delete this plugin config, {user} [{id}] is still using it now",
     "wasm_plugins": "can not delete this wasm plugin, {user} [{id}] is still using it now",
     "ssls": "can not delete this ssl, {user} [{id}] is still using it now",
+    "consumer_groups": "can not delete this consumer group, {user} [{id}] is still using it now",
 }
 
 

@@ -68,15 +68,16 @@ class Gathered:
 
     def __init__(self) -> None:
         self._expect: dict[Expect, None] = {}
-        self._operations: dict[Put | Delete, None] = {}
+        self._operations: dict[str, Put | Delete] = {}
 
     def add(self, plan: Plan) -> None:
+        """Where several write a key the last one counts: it has seen what those before it have planned."""
         self._expect.update(dict.fromkeys(plan.expect))
-        self._operations.update(dict.fromkeys(plan.operations))
+        self._operations.update({operation.key: operation for operation in plan.operations})
 
     @property
     def plan(self) -> Plan:
-        return Plan(tuple(self._expect), tuple(self._operations))
+        return Plan(tuple(self._expect), tuple(self._operations.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ class Writer:
         resource = operation.resource
         checks, versions = Checks(draft), Versions(draft, self.clock)
         if isinstance(operation, Removal):
-            plan = Plan() if operation.force else await checks.before_delete(resource, object_id)
+            plan = await checks.before_delete(resource, object_id, force=operation.force)
             return plan + await versions.before_delete(object_id) if resource.kind == "wasm_plugins" else plan
         if outcome.unchanged or outcome.value is None:
             return Plan()

@@ -108,10 +108,16 @@ RESOURCES: dict[Kind, Resource] = {
         Resource("ssls", "ssl", SslSpec, secrets=("key", "keys")),
         Resource("secrets", "secret", SecretSpec, NO_POST, secrets=("token",)),
         Resource(
-            "consumers", "consumer", ConsumerSpec, WHOLE, references={"group_id": "consumer_groups"}, id_property="username"
+            "consumers",
+            "consumer",
+            ConsumerSpec,
+            WHOLE,
+            references={"group_id": "consumer_groups"},
+            has_plugins=True,
+            id_property="username",
         ),
         Resource("credentials", "credential", CredentialSpec, WHOLE),
-        Resource("consumer_groups", "consumer_group", ConsumerGroupSpec, NO_POST),
+        Resource("consumer_groups", "consumer_group", ConsumerGroupSpec, NO_POST, has_plugins=True),
     )
 }
 
