@@ -140,7 +140,17 @@ class Native:
         """`answer`: what calls of plugins bring."""
         self.host = RecordingHost(answer, counters=counters)
         enlist(self.host, consumers or {})
-        route = self.route = compiled(plugins, metadata=metadata, host=self.host)
+        self._begin(compiled(plugins, metadata=metadata, host=self.host), address, scheme)
+
+    @classmethod
+    def of(cls, route: Route, *, address: tuple[str, int] = CLIENT, scheme: str = "http") -> Native:
+        """Through a route that is compiled already."""
+        native = cls.__new__(cls)
+        native._begin(route, address, scheme)
+        return native
+
+    def _begin(self, route: Route, address: tuple[str, int], scheme: str) -> None:
+        self.route = route
         assert route.program is not None
         self.stage = Stage(program=route.program)
         self._address, self._scheme = address, scheme

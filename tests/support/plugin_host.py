@@ -54,7 +54,8 @@ class RecordingHost:
         return self.upstreams.get(upstream_id)
 
     def failed(self, plugin: str, error: BaseException) -> None:
-        self.failures.append((plugin, error))
+        # A traceback holds on to whatever was there.
+        self.failures.append((plugin, error.with_traceback(None)))
 
     def close(self) -> None:
         for _, work in self.work:
