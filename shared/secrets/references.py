@@ -55,7 +55,7 @@ def parse_reference(text: str) -> Variable | Managed:
     """Raises ValueError with what was expected."""
     if text.startswith("$secret://"):
         match = _SECRET.fullmatch(text)
-        if match is None:
+        if match is None or {".", "..", ""} & set(match["path"].split("/")):
             raise ValueError(f"expected $secret://vault/ID/PATH/KEY, got {text[:80]}")
         return Managed(f"{match['manager']}/{match['id']}", match["path"], match["member"])
     match = _ENV.fullmatch(text)

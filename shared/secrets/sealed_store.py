@@ -12,11 +12,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Self
 
-from shared.keys import HISTORY_PREFIX, parse_resource_key
+from shared.keys import BATCH_PREFIX, HISTORY_PREFIX, parse_resource_key
 from shared.schema.document import DocumentError, decode, encode
 from shared.secrets.keyring import MARK, Keyring, SealError
 from shared.secrets.places import opened, sealed
 from shared.store.contract import Batch, ConfigStore, Delete, Entry, Event, Expect, Listing, Put, TxnResult
+
+# What is no resource but has some inside.
+SEALED_WHOLE = (HISTORY_PREFIX, BATCH_PREFIX)
 
 
 class SealedStore:
@@ -85,7 +88,7 @@ class SealedStore:
 
 def open_value(keyring: Keyring, key: str, value: bytes) -> bytes:
     """What lies under a key of the store, in clear. Raises SealError."""
-    if not key.startswith(HISTORY_PREFIX):
+    if not key.startswith(SEALED_WHOLE):
         return opened(keyring, key, value)
     whole = decode(value) if value.startswith(MARK) else None
     return keyring.open(whole, key).encode() if isinstance(whole, str) else value
@@ -94,7 +97,7 @@ def open_value(keyring: Keyring, key: str, value: bytes) -> bytes:
 def seal_value(keyring: Keyring, key: str, value: bytes) -> bytes:
     """What shall lie under a key of the store. The history of an object is sealed whole: its versions may have had secrets
     in other places. Raises NoKeysError when there is a secret and no key."""
-    if key.startswith(HISTORY_PREFIX):
+    if key.startswith(SEALED_WHOLE):
         return encode(keyring.seal(value.decode(), key)) if keyring else value
     place = parse_resource_key(key)
     if place is None:
