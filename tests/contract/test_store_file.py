@@ -99,7 +99,12 @@ async def test_a_file_that_comes_late_is_waited_for(path: Path) -> None:
 async def test_a_file_that_had_its_mark_is_read_when_it_has_it_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
     read = engine._read
-    monkeypatch.setattr(engine, "_read", lambda path: (texts.append(path.read_text()), read(path))[1])
+
+    def reading(file: Path) -> engine._Read:
+        texts.append(file.read_text())
+        return read(file)
+
+    monkeypatch.setattr(engine, "_read", reading)
     write(path, routes("1") + "#END\n")
     async with opened(path) as store:
         first = await store.list(CONFIG_PREFIX)

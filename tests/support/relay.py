@@ -8,18 +8,31 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Relay:
-    """Passes bytes both ways until it is `mute`; then it takes them and passes nothing."""
+    """Passes bytes both ways until it is `mute`; then it takes them and passes nothing. After `cut` there is nobody, until
+    `mend`."""
 
     def __init__(self, port: int) -> None:
         self.mute = False
+        self._is_cut = False
         self.endpoint = ""
         self._port = port
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for task in self._tasks:
+            task.cancel()
+
+    def mend(self) -> None:
+        self._is_cut = self.mute = False
 
     async def close(self) -> None:
         for task in self._tasks:
