@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import cast
+from typing import ClassVar, Literal, cast
 
 import pytest
 
+from data_plane.config.brought import Brings, Epoch
+from data_plane.config.merging import merge_binding
+from data_plane.config.natives import Natives
 from data_plane.config.snapshot import Binding, NativeBinding, PluginBinding, Route, Timeouts, WasmPlugin
 from data_plane.exchange.messages import RequestFields, RequestHead
+from data_plane.plugins.arrangement import arrange
 from data_plane.plugins.interface import Told
-from data_plane.plugins.native import arrange
-from shared.plugin import Plugin, Reply, Request, Response, Spec
+from shared.plugin import Consumer, Plugin, Reply, Request, Response, Spec
 from shared.plugin.body import WholeBody
 from shared.plugin.plugin import Answer, Phase
 from shared.plugin.program import Bound
+from shared.schema.common import MetaSpec
+from shared.schema.plugins import NativeConf
 from shared.schema.request_filter import RequestFilter
 from tests.support.chain import GET, Case, Worker
 from tests.support.guest import Facts
@@ -50,7 +55,7 @@ class Mark(Plugin[Nothing]):
         request.add_header(self.label, f"{phase} {request.header('a') or ''}")
         return Reply(403, "no", (("X-Why", self.label),)) if self._reply else None
 
-    def rewrite(self, request: Request) -> Reply | None:
+    def rewrite(self, request: Request) -> Answer:
         return self._mark("rewrite", request)
 
     def access(self, request: Request) -> Answer:
@@ -308,3 +313,88 @@ def test_a_body_that_came_while_another_plugin_waited_is_wanted_too(worker: Work
     case.chain.request_body(b"3", True)
     assert heads(worker.take()) == [f"{HEAD}|a: 1|x: 123", "> '12'", "> '3' eos"]
     assert case.chain.request_backlog == 0
+
+
+class Signed(Mark):
+    """Says that the request is a consumer's."""
+
+    name = "signed"
+    kind: ClassVar[Literal["", "auth"]] = "auth"
+    consumer = Consumer("jack")
+
+    def rewrite(self, request: Request) -> Answer:
+        if self._waits:
+            return self._later(request)
+        request.attach_consumer(self.consumer)
+        return None
+
+    async def _later(self, request: Request) -> Reply | None:
+        request.attach_consumer(self.consumer)
+        return None
+
+
+class Brought(Mark):
+    """Named `mark` as all, so that it takes the place of the route's, unless it is called otherwise."""
+
+    def __init__(self, config: Nothing, metadata: object = None) -> None:
+        super().__init__("b", "rewrite", "access", "header_filter", "body_filter", "log")
+
+
+class Fresh(Brought):
+    name = "fresh"
+
+
+def consumer(*plugins: type[Brought]) -> Consumer:
+    confs = {plugin.name: NativeConf(plugin, Nothing(), MetaSpec()) for plugin in plugins}
+    return Consumer("jack", brings=Brings("consumer/jack", confs, None, Natives(), Epoch()))
+
+
+class MergingCase(MixedCase):
+    """A route whose requests are a consumer's: this plugin, one in Wasm, and the route's own."""
+
+    def __init__(self, worker: Worker, who: Consumer, *, waits: bool = False) -> None:
+        self.own = Mark("x", "rewrite", "access", "header_filter", "log")
+        signed = Signed("s", "rewrite", waits=waits)
+        signed.consumer = who
+        bindings: tuple[Binding, ...] = (native(signed, 3), wasm(worker, 2), native(self.own, 1))
+        super().__init__(worker, *bindings, merge_binding("route/1", bindings, ()))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_consumers_plugins_come_into_a_chain_with_wasm(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    answers: list[tuple[Awaitable[Reply | None], Told]] = []
+
+    def wait(answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
+        answers.append((answer, told))
+        return lambda: None
+
+    monkeypatch.setattr(worker.runtime, "wait", wait)
+    case = MergingCase(worker, consumer(Fresh), waits=waits)
+    lines = heads(case.request(b"one", b"two"))
+    if waits:
+        assert lines == []
+        ((answer, told),) = answers
+        with pytest.raises(StopIteration):
+            answer.__await__().__next__()
+        told(None, None)
+        lines = heads(case.journal.take())
+    who = "x-consumer-username: jack"
+    assert lines == [f"{HEAD}|{who}|x: rewrite|b: rewrite|a: 1|x: access 1|b: access 1", "> 'one'", "> 'two' eos"]
+    assert heads(case.response(b"body")) == ["< HTTP/1.1 200 OK|server: up|a: 1|x: 1|b: 1", "< 'bodyb' eos"]
+    case.finish()
+    assert case.own.logged == [200]
+
+
+def test_a_consumers_plugin_takes_the_place_of_the_routes_in_a_chain_with_wasm(worker: Worker) -> None:
+    case = MergingCase(worker, consumer(Brought))
+    assert heads(case.request()) == [f"{HEAD}|x-consumer-username: jack|x: rewrite|a: 1|b: access 1"]
+    assert heads(case.response()) == ["< HTTP/1.1 200 OK|server: up|a: 1|b: 1"]
+    case.finish()
+    assert case.own.logged == []
+
+
+def test_a_consumer_without_plugins_changes_nothing_in_a_chain_with_wasm(worker: Worker) -> None:
+    case = MergingCase(worker, Consumer("jack"))
+    assert heads(case.request()) == [f"{HEAD}|x-consumer-username: jack|x: rewrite|a: 1|x: access 1"]
