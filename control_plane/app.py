@@ -17,7 +17,9 @@ from starlette.responses import Response
 
 from control_plane import errors
 from control_plane.admin import docs_page, openapi
+from control_plane.admin.batches import Batches
 from control_plane.admin.collector import Collector
+from control_plane.admin.config_routes import ConfigRoutes
 from control_plane.admin.history_routes import HistoryRoutes
 from control_plane.admin.leases import Leases
 from control_plane.admin.module_routes import ModuleRoutes
@@ -60,16 +62,19 @@ def create_app(
     guard = guard or Guard.of(keys)
     modules = Modules(store, sources or Sources.of())
     tried_in = Sandbox() if sandbox is None else sandbox
-    resources = Resources(Writer(store, modules, tried_in, clock, Leases(store, clock)))
+    batches = Batches(store)
+    resources = Resources(Writer(store, modules, tried_in, clock, Leases(store, clock), batches))
     collector = Collector(store)
     registry = Registry(store)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(batches.watch_over(), name="watch-over-batches")
             collecting = tasks.create_task(collector.collect_every(collect_seconds), name="collect-modules")
             yield
             collecting.cancel()
+            watching.cancel()
         await registry.close()
         if sandbox is None:
             tried_in.close()
@@ -119,6 +124,7 @@ def _admin_router(resources: Resources, modules: Modules, guard: Guard, registry
     VersionRoutes(resources).register(router)
     PluginRoutes(resources).register(router)
     TransactionRoutes(resources).register(router)
+    ConfigRoutes(resources).register(router)
     for resource in RESOURCES.values():
         HistoryRoutes(resource, resources).register(router)
         ResourceRoutes(resource, resources).register(router)

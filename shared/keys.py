@@ -33,6 +33,10 @@ UPLOAD_PREFIX: Final = "/waspgate/module_uploads/"
 CHUNK_PREFIX: Final = "/waspgate/module_chunks/"
 VERSIONS_PREFIX: Final = "/waspgate/module_versions/"
 HISTORY_PREFIX: Final = "/waspgate/history/"
+# A change that one transaction cannot hold is being made (control_plane/admin/batches.py); in sight of whoever watches.
+BATCH_KEY: Final = "/apisix/batch"
+BATCH_PREFIX: Final = "/waspgate/batches/"
+CONFIGS_KEY: Final = "/waspgate/configs/last"
 GUARD_PREFIX: Final = "/waspgate/guards/"
 # Who serves this configuration. Not under `/apisix/`, where every worker would have to hear what every other one says.
 DATA_PLANE_PREFIX: Final = "/waspgate/data_planes/"

@@ -6,6 +6,7 @@ that says where.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,12 @@ from starlette.requests import Request
 
 from control_plane.errors import AdminError, BadRequest
 from shared.schema.document import DocumentError, decode
+from shared.yaml_document import decode_yaml
 
 # APISIX's limit, and etcd's default for one request.
 MAX_BODY = 1_572_864
+# Of a whole configuration: 100,000 routes of a kilobyte.
+MAX_DOCUMENT = 134_217_728
 # The longest excerpt of a refused body that is sent back.
 ECHO = 1024
 
@@ -32,6 +36,19 @@ async def read_json_or(request: Request, default: object) -> Any:  # noqa: ANN40
     """The decoded body, or `default` for a request without one."""
     data = await _read(request, MAX_BODY, _json_too_large)
     return _decoded(data) if data else default
+
+
+async def read_document(request: Request, missing: str) -> Any:  # noqa: ANN401 - a document may be anything
+    """The decoded body, as YAML where its type says so. A whole configuration may be larger than one request of the store."""
+    data = await _read(request, MAX_DOCUMENT, _json_too_large)
+    if not data:
+        raise BadRequest(missing)
+    if "yaml" not in request.headers.get("content-type", ""):
+        return _decoded(data)
+    try:
+        return await asyncio.to_thread(decode_yaml, data)
+    except DocumentError as error:
+        raise BadRequest(f"invalid request body: {error}") from error
 
 
 def _decoded(data: bytes) -> Any:  # noqa: ANN401 - a JSON text may be anything

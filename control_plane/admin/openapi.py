@@ -41,6 +41,11 @@ def _object(required: dict[str, Any], **optional: object) -> dict[str, Any]:
     return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
 
 
+def _sections() -> dict[str, Any]:
+    lists = {kind: {"type": "array", "items": {"type": "object"}} for kind in RESOURCES}
+    return lists | {f"{kind}_conf_version": _INDEX for kind in RESOURCES}
+
+
 _PROBLEM = _object({"path": _TEXT, "message": _TEXT}, log={"type": "array", "items": _TEXT})
 _PAST = _object({"revision": _INDEX, "active": {"type": "boolean"}}, value={"type": ["object", "null"]})
 _VERSION = _object({"version": _INDEX, "sha256": _TEXT, "module": {"type": "object"}, "active": {"type": "boolean"}})
@@ -53,6 +58,14 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "ModuleReport": TypeAdapter(ModuleReport).json_schema(),
     "Versions": _object({"total": _INDEX, "list": {"type": "array", "items": _VERSION}}),
     "RolledBack": _object({"key": _TEXT, "value": {"type": "object"}, "version": _INDEX}),
+    "Configs": {"type": "object", "properties": _sections()},
+    "ConfigsWritten": _object(
+        {"create": _INDEX, "replace": _INDEX, "delete": _INDEX, "unchanged": _INDEX},
+        revision=_INDEX,
+        dry_run={"const": True},
+        changes={"type": "array", "items": {"type": "object"}},
+    ),
+    "Nothing": {"type": "object", "maxProperties": 0},
     "Transacted": _object(
         {},
         revision=_INDEX,

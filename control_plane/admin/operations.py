@@ -41,7 +41,7 @@ ANY = Match()
 class Options:
     """How a write is meant: `ttl` in seconds; without `dry_run` no plugin is asked; `simulate`: nothing is written;
     `skips_unchanged`: what stays as it is gets no new revision; `several`: a mistake is told with the number of its operation
-    even when there is one only."""
+    even when there is one only; `batches`: what one transaction cannot hold is made in several, and seen at once."""
 
     ttl: int | None = None
     dry_run: bool = True
@@ -49,6 +49,7 @@ class Options:
     simulate: bool = False
     skips_unchanged: bool = False
     several: bool = False
+    batches: bool = False
 
 
 PLAIN = Options()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
 from control_plane.admin import history
+from control_plane.admin.batches import Batches, fits
 from control_plane.admin.checks import Checks, Plan
 from control_plane.admin.completion import complete
 from control_plane.admin.difference import same
@@ -31,7 +32,7 @@ from control_plane.admin.versions import Versions
 from control_plane.audit import note
 from control_plane.errors import AdminError, KeyNotFound
 from control_plane.sandbox.sandbox import Sandbox
-from shared.keys import ResourceKey, generated_id, resource_key
+from shared.keys import BATCH_KEY, ResourceKey, generated_id, guard_key, resource_key
 from shared.schema.document import encode
 from shared.store.contract import ConfigStore, Delete, Expect, LeaseNotFound, Put
 
@@ -39,6 +40,8 @@ from shared.store.contract import ConfigStore, Delete, Expect, LeaseNotFound, Pu
 ATTEMPTS = 50
 # Mean pause after a lost round, in seconds: about one round trip to a store.
 PAUSE = 0.005
+# Whoever makes a batch is alone.
+NO_BATCH = Expect(BATCH_KEY, 0)
 
 
 class Locks:
@@ -92,15 +95,24 @@ class Prepared:
         return tuple(outcome for outcome in self.outcomes if not outcome.unchanged)
 
     def transaction(self, lease: int = 0) -> tuple[list[Expect], list[Put | Delete]]:
-        """`lease` ends what is written."""
-        expect = [Expect(outcome.key, outcome.entry.mod_revision if outcome.entry else 0) for outcome in self.outcomes]
+        """`lease` ends what is written. An object that is rewritten needs no guard: its own revision tells who relied on it."""
+        expect = [Expect(one.key, one.entry.mod_revision if one.entry else 0) for one in self.changed]
         operations: list[Put | Delete] = []
         for outcome in self.changed:
             key, value = outcome.key, outcome.value
             operations.append(Delete(key) if value is None else Put(key, encode(value), lease))
         known = {condition.key for condition in expect}
+        guarded = {guard_key(one.operation.resource.kind, one.id) for one in self.changed if one.value is not None}
         expect += [condition for condition in self.plan.expect if condition.key not in known]
-        return expect, [*operations, *self.plan.operations]
+        return expect, [*operations, *(more for more in self.plan.operations if more.key not in guarded)]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a round has to do: operations, and what else to write with them."""
+
+    operations: Sequence[Operation]
+    plan: Plan = field(default_factory=Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +122,33 @@ class Writer:
     sandbox: Sandbox
     clock: Callable[[], float]
     leases: Leases
+    batches: Batches
     locks: Locks = field(default_factory=Locks)
 
     async def run(self, operations: Sequence[Operation], options: Options) -> Committed:
         """All of them or none. Raises the error of a single operation, Refused for several."""
+
+        async def made(_draft: Draft) -> Made:
+            return Made(operations)
+
         async with self.locks.hold(map(_lock_name, operations)):
-            for _ in range(ATTEMPTS):
-                prepared = await self.prepare(Draft(self.store), operations, options)
-                if options.simulate or not prepared.changed:
-                    return Committed(prepared.outcomes, 0)
-                revision = await self._commit(prepared, options)
-                if revision is not None:
-                    for outcome in prepared.changed:
-                        note(outcome.operation.resource.kind, outcome.id, outcome.before, outcome.value)
-                    return Committed(prepared.outcomes, revision)
-                await asyncio.sleep(random.uniform(0, 2 * PAUSE))
+            return await self.run_made(made, options)
+
+    async def run_made(self, make: Callable[[Draft], Awaitable[Made]], options: Options) -> Committed:
+        """`make` is asked again when a round is lost."""
+        for _ in range(ATTEMPTS):
+            draft = Draft(self.store)
+            made = await make(draft)
+            prepared = await self.prepare(draft, made.operations, options)
+            if options.simulate or not (prepared.changed or made.plan.operations):
+                return Committed(prepared.outcomes, 0)
+            revision = await self._commit(prepared, made.plan, options)
+            if revision is not None:
+                for outcome in prepared.changed:
+                    note(outcome.operation.resource.kind, outcome.id, outcome.before, outcome.value)
+                return Committed(prepared.outcomes, revision)
+            await asyncio.sleep(random.uniform(0, 2 * PAUSE))
+            await self.batches.wait()
         raise AdminError(503, {"error_msg": "value changed before overwritten"})
 
     async def prepare(self, draft: Draft, operations: Sequence[Operation], options: Options) -> Prepared:
@@ -198,11 +222,15 @@ class Writer:
             return 0
         return await self.leases.lasting(history.DELETED_SECONDS)
 
-    async def _commit(self, prepared: Prepared, options: Options) -> int | None:
+    async def _commit(self, prepared: Prepared, more: Plan, options: Options) -> int | None:
         """The revision; None when something that the round relied on has changed."""
         lease = 0 if options.ttl is None else await self.store.grant_lease(options.ttl)
+        expect, operations = prepared.transaction(lease)
+        expect, operations = [*expect, *more.expect, NO_BATCH], [*operations, *more.operations]
         try:
-            result = await self.store.transaction(*prepared.transaction(lease))
+            if options.batches and not fits(expect, operations):
+                return await self.batches.commit(expect, operations)
+            result = await self.store.transaction(expect, operations)
         except LeaseNotFound:
             self.leases.forget()
             return None

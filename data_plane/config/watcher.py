@@ -21,6 +21,7 @@ from data_plane.config.compiler import Compiler
 from data_plane.config.consumer_index import ConsumerIndex
 from data_plane.config.pacing import SLICE_SECONDS, in_slices
 from data_plane.config.snapshot import Snapshot, WasmPlugin
+from data_plane.config.whole import WholeSource
 from data_plane.routing.steps import Steps
 from data_plane.secrets.values import Values
 from shared.keys import AWAITED_KEY, CONFIG_PREFIX, parse_resource_key
@@ -73,7 +74,7 @@ class ConfigWatcher:
         host: Host | None = None,
         consumers: ConsumerIndex | None = None,
     ) -> None:
-        self._store = store
+        self._store = WholeSource(store)
         self._prepare = prepare
         self._on_snapshot = on_snapshot
         self._compiler = Compiler(watchers, host, consumers)
