@@ -239,7 +239,8 @@ class NativeFilterExchange(NativeExchange):
                 step(self.request, response)
             if self._program.body_filter:
                 data = self._filtered(data, eos)
-                length, framing = self._new_length(len(data), eos)
+                if self._program.changes_body:
+                    length, framing = self._new_length(len(data), eos)
         except Exception as error:
             self._failed(step, error)
             return

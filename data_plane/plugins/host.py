@@ -67,6 +67,8 @@ class WorkerHost:
 
     async def close(self) -> None:
         """The worker ends: what runs beside requests is told, and waited for."""
+        # A task that has not begun would never learn of its end.
+        await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

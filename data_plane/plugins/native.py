@@ -1,27 +1,23 @@
 """Native plugins in a chain with Wasm plugins.
 
-The law: what stands side by side is one link. The request passes the phases (rewrite, access, before_proxy) and in each the
-plugins of global rules, then the higher priority. The response passes native plugins in that order too, as in APISIX, and Wasm
-plugins in reverse, as in Envoy: a native plugin keeps its place among all, the places of Wasm plugins are filled from the last.
+The law: what stands side by side (arrangement.py) is one link, which does for its plugins what a VM does for its guest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Protocol, cast
 
-from data_plane.config.snapshot import Binding, FailurePolicy, NativeBinding, PluginBinding
+from data_plane.config.snapshot import FailurePolicy, PluginBinding
+from data_plane.plugins.arrangement import Arrangement, Steps, arrange_rest
 from data_plane.plugins.chain import ChainOwner, WasmChain
 from data_plane.plugins.interface import ChainSink, PluginRuntime, StreamInfo
 from data_plane.plugins.link import Link, LinkSlot, Stop
 from shared.plugin.body import WholeBody
 from shared.plugin.facts import ExchangeFacts
 from shared.plugin.head import value_bytes
-from shared.plugin.plugin import REQUEST_PHASES, Phase
-from shared.plugin.program import BodyStep, HeaderStep, LogStep, RequestStep, request_steps, run_logs, step_name
+from shared.plugin.program import RequestStep, run_logs, step_name
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
 from shared.plugin.switch import Switch
@@ -37,94 +33,6 @@ _PAUSE = 1
 _GOES_ON = Outcome(0, Effect.CONTINUE_REQUEST)
 # To the links that have taken the place of those that were there.
 _GOES_ON_ANEW = Outcome(_PAUSE, Effect.CONTINUE_REQUEST)
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """What one link of native plugins calls."""
-
-    request: tuple[RequestStep, ...] = ()
-    header_filter: tuple[HeaderStep, ...] = ()
-    body_filter: tuple[BodyStep, ...] = ()
-    log: tuple[LogStep, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Arrangement:
-    """The links of each direction. The last of a request's is native: its log steps are those of all."""
-
-    request: tuple[PluginBinding | Steps, ...]
-    response: tuple[PluginBinding | Steps, ...]
-
-
-# Wasm plugins only, and each sees every request.
-PLAIN = Arrangement((), ())
-
-
-def arrange(bindings: Sequence[Binding]) -> Arrangement:
-    if all(isinstance(binding, PluginBinding) and binding.passes is None for binding in bindings):
-        return PLAIN
-    placed = sorted(bindings, key=_place)
-    return _arranged(placed, [item for phase in REQUEST_PHASES for item in _in_phase(placed, phase)])
-
-
-def arrange_rest(bindings: Sequence[Binding], fresh: Container[str]) -> Arrangement:
-    """What is left after the rewrite phase, but for the native plugins that still have theirs. `fresh`: their names."""
-    placed = sorted(bindings, key=_place)
-    left: list[PluginBinding | RequestStep] = []
-    for binding in placed:
-        if isinstance(binding, NativeBinding) and binding.name in fresh and not _is_global(binding):
-            left += request_steps([binding.bound], REQUEST_PHASES[0])
-    left += [item for phase in REQUEST_PHASES[1:] for item in _in_phase(placed, phase)]
-    return _arranged(placed, left)
-
-
-def _arranged(placed: list[Binding], requests: list[PluginBinding | RequestStep]) -> Arrangement:
-    """`requests` is what runs of them, in order."""
-    order = [item for phase in REQUEST_PHASES for item in _in_phase(placed, phase) if isinstance(item, PluginBinding)]
-    backwards = reversed(order)
-    responses = [binding if isinstance(binding, NativeBinding) else next(backwards) for binding in placed]
-    native = [binding.bound for binding in placed if isinstance(binding, NativeBinding)]
-    log = tuple(cast(LogStep, one.steps.log) for one in native if "log" in one.phases)
-    return Arrangement((*_grouped_requests(requests), Steps(log=log)), tuple(_grouped_responses(responses)))
-
-
-def _in_phase(placed: list[Binding], phase: Phase) -> Iterator[PluginBinding | RequestStep]:
-    for binding in placed:
-        if isinstance(binding, NativeBinding):
-            yield from request_steps([binding.bound], phase)
-        elif binding.plugin.phase == phase:
-            yield binding
-
-
-def _is_global(binding: Binding) -> bool:
-    return binding.owner.startswith("global_rule/")
-
-
-def _place(binding: Binding) -> tuple[bool, int, str, str]:
-    return (not _is_global(binding), -binding.priority, binding.owner, binding.name)
-
-
-def _grouped_requests(items: list[PluginBinding | RequestStep]) -> Iterator[PluginBinding | Steps]:
-    for is_wasm, group in groupby(items, lambda item: isinstance(item, PluginBinding)):
-        if is_wasm:
-            yield from cast(Iterator[PluginBinding], group)
-        else:
-            yield Steps(request=tuple(cast(Iterator[RequestStep], group)))
-
-
-def _grouped_responses(items: list[Binding]) -> Iterator[PluginBinding | Steps]:
-    for is_wasm, group in groupby(items, lambda item: isinstance(item, PluginBinding)):
-        if is_wasm:
-            yield from cast(Iterator[PluginBinding], group)
-            continue
-        bound = [binding.bound for binding in cast(Iterator[NativeBinding], group)]
-        steps = Steps(
-            header_filter=tuple(one.steps.header_filter for one in bound if "header_filter" in one.phases),
-            body_filter=tuple(one.steps.body_filter for one in bound if "body_filter" in one.phases),
-        )
-        if steps.header_filter or steps.body_filter:
-            yield steps
 
 
 class _NoSlot:

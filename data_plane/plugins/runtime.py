@@ -17,11 +17,12 @@ import structlog
 
 from data_plane.config.snapshot import Binding, PluginBinding, Snapshot, WasmPlugin
 from data_plane.observe.status import PluginStatus
+from data_plane.plugins.arrangement import PLAIN, Arrangement, arrange
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import CallProvider, ChainSink, PluginStream, StreamInfo
 from data_plane.plugins.link import Link
 from data_plane.plugins.loading import Loader, bindings_of, holds, runs_by_itself
-from data_plane.plugins.native import PLAIN, Arrangement, arrange, mixed_chain
+from data_plane.plugins.native import mixed_chain
 from data_plane.plugins.record import REASON_SHOWN, PluginRecord
 from data_plane.plugins.sharing import HostSharing
 from data_plane.plugins.slots import ContextSlot, Unavailable, VmSlot

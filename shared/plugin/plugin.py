@@ -56,6 +56,8 @@ class Plugin(Generic[C]):
     encrypted: ClassVar[tuple[str, ...]] = ()
     # Whether a request may go to its upstream with another method (`Request.set_method`).
     changes_method: bool = False
+    # Whether its body filter may return something else than it was given: what only looks leaves a declared length as it is.
+    changes_body: bool = True
     # Whether its rewrite phase may answer a Switch: the gateway's own step where a consumer's plugins come in.
     switches: bool = False
     # Where its configuration stands, as in `route/1`; known from `attach` on.

@@ -31,6 +31,7 @@ class Program:
     body_filter: tuple[BodyStep, ...] = ()
     log: tuple[LogStep, ...] = ()
     changes_method: bool = False
+    changes_body: bool = False
     # Whether a step may answer a Switch.
     switches: bool = False
 
@@ -133,6 +134,7 @@ def compile_program(bound: Sequence[Bound]) -> Program:
         body_filter=tuple(one.steps.body_filter for one in bound if "body_filter" in one.phases),
         log=tuple(one.steps.log for one in bound if "log" in one.phases),
         changes_method=any(one.plugin.changes_method for one in bound),
+        changes_body=any("body_filter" in one.phases and one.plugin.changes_body for one in bound),
         switches=any(one.plugin.switches for one in bound),
     )
 

@@ -11,9 +11,11 @@ from shared.plugin.builtin.cors import Cors
 from shared.plugin.builtin.csrf import Csrf
 from shared.plugin.builtin.echo import Echo
 from shared.plugin.builtin.fault_injection import FaultInjection
+from shared.plugin.builtin.file_logger import FileLogger
 from shared.plugin.builtin.forward_auth import ForwardAuth
 from shared.plugin.builtin.gzip import Gzip
 from shared.plugin.builtin.hmac_auth import HmacAuth
+from shared.plugin.builtin.http_logger import HttpLogger
 from shared.plugin.builtin.ip_restriction import IpRestriction
 from shared.plugin.builtin.jwt_auth import JwtAuth
 from shared.plugin.builtin.key_auth import KeyAuth
@@ -31,6 +33,8 @@ from shared.plugin.builtin.request_id import RequestId
 from shared.plugin.builtin.request_validation import RequestValidation
 from shared.plugin.builtin.response_rewrite import ResponseRewrite
 from shared.plugin.builtin.traffic_split import TrafficSplit
+from shared.plugin.builtin.syslog import Syslog
+from shared.plugin.builtin.tcp_logger import TcpLogger, UdpLogger
 from shared.plugin.builtin.ua_restriction import UaRestriction
 from shared.plugin.builtin.uri_blocker import UriBlocker
 from shared.plugin.plugin import AnyPlugin
@@ -45,9 +49,11 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     Csrf,
     Echo,
     FaultInjection,
+    FileLogger,
     ForwardAuth,
     Gzip,
     HmacAuth,
+    HttpLogger,
     IpRestriction,
     JwtAuth,
     KeyAuth,
@@ -64,7 +70,10 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     RequestId,
     RequestValidation,
     ResponseRewrite,
-    TrafficSplit,
+    Syslog,
+    TcpLogger,
     UaRestriction,
+    UdpLogger,
+    TrafficSplit,
     UriBlocker,
 )

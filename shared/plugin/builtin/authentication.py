@@ -7,7 +7,7 @@ request only when they were right.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -35,7 +35,7 @@ C = TypeVar("C", bound=AuthConfig)
 class Authentication(Plugin[C]):
     """Base. `scheme` is the authentication scheme in WWW-Authenticate."""
 
-    kind = "auth"
+    kind: ClassVar[Literal["", "auth"]] = "auth"
     scheme: ClassVar[str]
     _consumers: ConsumerTable | None = None
 

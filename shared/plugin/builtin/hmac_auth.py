@@ -142,10 +142,14 @@ class HmacAuth(Authentication[HmacAuthConfig]):
         except SignatureError:
             return self.refused(request, _REFUSAL)
         if not self.config.validate_request_body:
-            return self._accepted(request, consumer)
+            self._accept(request, consumer)
+            return None
 
         def then(request: Request, body: bytes) -> Reply | Awaitable[Reply | None] | None:
-            return self._accepted(request, consumer) if _has_digest(request, body) else self.refused(request, _REFUSAL)
+            if not _has_digest(request, body):
+                return self.refused(request, _REFUSAL)
+            self._accept(request, consumer)
+            return None
 
         return WholeBody(self.config.max_req_body_size, then)
 
@@ -180,7 +184,7 @@ class HmacAuth(Authentication[HmacAuthConfig]):
         if abs(self.clock() - sent) > self.config.clock_skew:
             raise SignatureError("clock skew exceeded")
 
-    def _accepted(self, request: Request, consumer: Caller) -> None:
+    def _accept(self, request: Request, consumer: Caller) -> None:
         if self.config.hide_credentials:
             request.remove_header("authorization")
         request.attach_consumer(consumer)
