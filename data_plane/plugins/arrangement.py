@@ -2,8 +2,8 @@
 
 The law: native plugins that stand side by side are one link. The request passes the phases (rewrite, access, before_proxy) and
 in each the plugins of global rules, then the higher priority. The response passes native plugins in that order too, as in
-APISIX, and Wasm plugins in reverse, as in Envoy: a native plugin keeps its place among all, the places of Wasm plugins are filled
-from the last.
+APISIX, and Wasm plugins in reverse, as in Envoy: a native plugin keeps its place among all, the places of Wasm plugins are
+filled from the last.
 """
 
 from __future__ import annotations
