@@ -101,7 +101,7 @@ def main() -> int:
     books, watch, upstreams = Books(), Watch(), Upstreams()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            more = {"WASPGATE_GRACE": str(GRACE_SECONDS)}
+            more = {"WASPGATE_GRACE": str(GRACE_SECONDS), "WASPGATE_H2C": "true"}
             with waspgate_up(Path(folder), upstreams.ports[0], WORKERS, **more) as up:
                 wrong = asyncio.run(soak(up, minutes * 60, upstreams, books, watch))
     finally:

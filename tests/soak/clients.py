@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.soak.books import Books
+from tests.soak.multiplexed import multiplexed
 from tests.soak.upstream import BIG, HOST, PIECE, PIECES
 
 # Between two requests of a client: the machine has other things to do, and a soak is about time, not load.
@@ -52,7 +53,7 @@ class Wire:
         self.closes = fields.get("connection", "").lower() == "close"
         if fields.get("transfer-encoding") == "chunked":
             body = b""
-            while size := int(await self._reader.readline(), 16):
+            while size := int(await self._reader.readuntil(b"\r\n"), 16):
                 body += (await self._reader.readexactly(size + 2))[:-2]
             await self._reader.readexactly(2)
         else:
@@ -77,7 +78,8 @@ class Clients:
     def all(self) -> list[Awaitable[None]]:
         kept: dict[str, Exchange] = {
             "keep-alive": self._get(b"/small", b"ok"),
-            "plugin": self._plugin,
+            "plugin": self._marked(b"/plugin", "x-greeting"),
+            "native plugins": self._marked(b"/native", "x-native"),
             "download": self._get(b"/big", bytes(BIG)),
             "download in chunks": self._get(b"/pieces", PIECE * PIECES),
             "slow": self._get(b"/slow", b"ok"),
@@ -87,6 +89,7 @@ class Clients:
         }
         clients = [self._keeps(name, exchange) for name, exchange in kept.items() for _ in range(2)]
         clients += [self._keeps("new connection", self._get(b"/small", b"ok"), keep=False), self._leaves(), self._leaves()]
+        clients += [multiplexed(self._port, self._books, self.over) for _ in range(2)]
         return [*clients, self._web_socket(), self._web_socket()]
 
     async def _keeps(self, name: str, exchange: Exchange, keep: bool = True) -> None:
@@ -122,11 +125,16 @@ class Clients:
 
         return exchange
 
-    async def _plugin(self, wire: Wire) -> str:
-        wire.writer.write(b"GET /plugin HTTP/1.1\r\nHost: soak\r\n\r\n")
-        status, fields, body = await wire.response()
-        right = (status, body) == (200, b"ok") and fields.get("x-greeting", "").startswith("value ")
-        return "" if right else f"{status} {fields.get('x-greeting')} {body[:80]!r}"
+    def _marked(self, path: bytes, name: str) -> Exchange:
+        """Plugins write this field, and change its value all the time."""
+
+        async def exchange(wire: Wire) -> str:
+            wire.writer.write(b"GET %b HTTP/1.1\r\nHost: soak\r\n\r\n" % path)
+            status, fields, body = await wire.response()
+            right = (status, body) == (200, b"ok") and fields.get(name, "").startswith("value ")
+            return "" if right else f"{status} {fields.get(name)} {body[:80]!r}"
+
+        return exchange
 
     async def _upload(self, wire: Wire) -> str:
         body = os.urandom(random.randrange(1, 200_000))

@@ -25,6 +25,8 @@ GRACE_SECONDS = 3
 # A killed worker's connections break at once; a client may notice when it next reads.
 KILL_EXCUSES_SECONDS = 2.0
 RESTART_EXCUSES_SECONDS = 2.0
+# Changes of plugins between two of the module: each is tried in a sandbox and compiled by every worker.
+SWAP_EVERY = 5
 
 
 class Upstreams:
@@ -70,16 +72,19 @@ class Disturber:
         self._books = books
         self._upstreams = upstreams
         self._changes = 0
+        self._module = b""
 
     def configure(self, module: bytes, web_socket_port: int) -> None:
         self._upstreams.wait()
         nodes = {f"{HOST}:{port}": 1 for port in self._upstreams.ports}
         self._up.put("upstreams/soak", {"nodes": nodes, "timeout": {"connect": 2, "send": 10, "read": 10}})
-        self._up.upload("greeting", module)
+        self._module = module
+        self._swap_module()
         self._up.put("routes/all", {"uri": "/*", "upstream_id": "soak"})
         web_socket = {"nodes": {f"{HOST}:{web_socket_port}": 1}}
         self._up.put("routes/ws", {"uri": "/ws", "upstream": web_socket, "enable_websocket": True})
         self._change_plugin()
+        self._change_native()
         # What `settle` waits for must not be the soak's own route.
         self._up.settle()
 
@@ -87,6 +92,22 @@ class Disturber:
         self._changes += 1
         conf = {"greeting": {"conf": {"value": f"value {self._changes}"}}}
         self._up.put("routes/plugin", {"uri": "/plugin", "upstream_id": "soak", "plugins": conf})
+
+    def _change_native(self) -> None:
+        """What goes to the upstream is what a plugin makes of it; what comes back has a field of another."""
+        self._changes += 1
+        plugins = {
+            "proxy-rewrite": {"regex_uri": ["^/native(.*)", "/small$1"], "headers": {"set": {"X-Asked": "$remote_addr"}}},
+            "response-rewrite": {"headers": {"set": {"X-Native": f"value {self._changes}"}}},
+        }
+        self._up.put("routes/native", {"uri": "/native", "upstream_id": "soak", "plugins": plugins})
+
+    def _swap_module(self) -> None:
+        """The same program under another digest: a custom section at its end (WebAssembly core, 5.5.3)."""
+        self._changes += 1
+        name = b"%d" % self._changes
+        self._up.upload("greeting", self._module + bytes((0, len(name) + 1, len(name))) + name)
+        self._books.did("modules swapped")
 
     def _change_nodes(self) -> None:
         nodes = {f"{HOST}:{port}": random.randrange(1, 5) for port in self._upstreams.ports}
@@ -101,7 +122,10 @@ class Disturber:
 
     async def change_for_ever(self) -> None:
         while True:
-            for change in (self._change_plugin, self._change_nodes, self._change_routes):
+            changes = [self._change_plugin, self._change_native, self._change_nodes, self._change_routes]
+            if not self._changes % SWAP_EVERY:
+                changes.append(self._swap_module)
+            for change in changes:
                 await asyncio.to_thread(change)
                 self._books.did("configuration changes")
                 await asyncio.sleep(0.3)

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import signal
 import sys
+from contextlib import suppress
 
 HOST = "127.0.0.1"
 BIG = 1 << 20
@@ -34,6 +35,9 @@ class Upstream:
         finally:
             self._idle.discard(writer)
             writer.close()
+            # The last bytes have left.
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = head.split(b" ", 2)[1]
