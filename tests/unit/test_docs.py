@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import wasmtime
 from control_plane.cli.settings import Settings
 from data_plane.exchange.replies import REPLIES
 from data_plane.observe.families import FAMILIES
+from shared.plugin.registry import registry
 from shared.proxy_wasm.abi import CALLBACKS, HOST_FUNCTIONS
 from shared.proxy_wasm.core_build import ensure_core
 from shared.proxy_wasm.limits import Limits
+from shared.schema.plugins import native_conf
 from shared.schema.wasm_plugin import MIN_MEMORY, LimitsSpec, WasmPluginSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +71,14 @@ def test_the_limits_and_their_defaults() -> None:
 def test_the_metrics_are_those_of_the_page() -> None:
     table = [row for row in rows((ROOT / "docs/operations.md").read_text(), 3) if row[1] in ("counter", "gauge")]
     assert table == [[f"`{name}`", family.kind, family.help] for name, family in FAMILIES.items()]
+
+
+def test_the_table_of_native_plugins_and_its_examples() -> None:
+    table = {row[0].strip("`"): row for row in rows((ROOT / "docs/native-plugins.md").read_text(), 4)}
+    for name, (_, priority, _, example) in table.items():
+        plugin = registry().plugins[name]
+        assert int(priority) == plugin.priority, name
+        native_conf(plugin, json.loads(example.strip("`").replace("\\|", "|")))
 
 
 def test_the_other_defaults() -> None:
