@@ -66,7 +66,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         _cut_off("front", Cost.IN_FLIGHT),
         _cut_off("store", Cost.NONE),
     ),
-    "control-plane": (_killed(Cost.NONE), _paused(Cost.NONE), _cut_off("store", Cost.NONE), _cut_off("front", Cost.NONE)),
+    "control-plane": (_killed(Cost.NONE), _paused(Cost.NONE), _cut_off("store", Cost.NONE), _cut_off("admin", Cost.NONE)),
     **{f"etcd-{n}": (_killed(Cost.NONE), _paused(Cost.NONE), _cut_off("store", Cost.NONE)) for n in (1, 2, 3)},
     **{
         f"upstream-{n}": (
