@@ -55,6 +55,7 @@ from data_plane.observe.traces import TRACES_PATH, TraceStore
 from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.host import WorkerHost
 from data_plane.plugins.limits import HostLimits
+from data_plane.plugins.responses import HostResponses
 from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.allocator import keep_freed_memory
 from data_plane.process.sockets import StreamListener
@@ -81,6 +82,7 @@ from shared.proxy_wasm.engine import Engine
 from shared.proxy_wasm.foreign.registry import installed
 from shared.proxy_wasm.state.directory import HostStateError, memory_directory
 from shared.proxy_wasm.state.host_state import HostState
+from shared.run_file import state_home
 from shared.secrets.sources import keyring_of
 from shared.store.contract import ConfigStore
 from shared.store.url import is_read_only, open_store
@@ -239,6 +241,7 @@ class Worker:
         self.watchers = watchers_of(self.gateway, settings.tuning, state)
         consumers = ConsumerIndex()
         self._limits = HostLimits(state)
+        self._responses = HostResponses(state, state_home() / "responses" / state_directory(settings.store).name)
         self.host = WorkerHost(
             loop,
             consumers.table,
@@ -246,6 +249,7 @@ class Worker:
             self._runtime.native_failed,
             self._limits.rows,
             Fetching(self.callouts).fetch,
+            self._responses.zone,
         )
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers, self.host, consumers)
         self._watcher.use(values_of(settings))
@@ -378,4 +382,5 @@ class Worker:
         if self._reporter is not None:
             self._reporter.close()
         self._limits.close()
+        self._responses.close()
         self._runtime.close()

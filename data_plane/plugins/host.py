@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from shared.plugin.consumer import ConsumerTable
 from shared.plugin.counters import Counters
 from shared.plugin.host import Fetched
+from shared.plugin.responses import Zone
 
 
 class Fetch(Protocol):
@@ -42,12 +43,14 @@ class WorkerHost:
         failed: Callable[[str, BaseException], None],
         counters: Callable[[], Counters],
         fetch: Fetch,
+        zone: Callable[[str, str], Zone],
     ) -> None:
         self._loop = loop
         self.consumers = consumers
         self.upstream = find_upstream
         self.failed = failed
         self.fetch = fetch
+        self.zone = zone
         self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
 

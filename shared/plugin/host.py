@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from shared.plugin.consumer import ConsumerTable
 from shared.plugin.counters import Counters
+from shared.plugin.responses import Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class Host(Protocol):
 
     def upstream(self, upstream_id: str) -> object | None:
         """An upstream of the configuration as it is now, for `Request.set_upstream`."""
+
+    def zone(self, strategy: Literal["disk", "memory"], name: str) -> Zone:
+        """Where responses are kept, the same for all who name it."""
 
     def failed(self, plugin: str, error: BaseException) -> None:
         """For the log: what a plugin does beside requests has failed."""

@@ -292,12 +292,13 @@ class Request(Head):
 
 
 class Response(Head):
-    """What goes to the client. `content_length` is what was declared of its body, below 0 when nothing was."""
+    """What goes to the client. `content_length` is what was declared of its body, below 0 when nothing was; `came` the open
+    head before any native plugin saw it."""
 
-    __slots__ = ("content_length", "status")
+    __slots__ = ("came", "content_length", "status")
 
     def __init__(self, raw: bytes, status: int, content_length: int = -1) -> None:
-        self.raw = raw
+        self.raw = self.came = raw
         self._lower_of: bytes | None = None
         self.status = status
         self.content_length = content_length

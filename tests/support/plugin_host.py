@@ -9,6 +9,27 @@ from data_plane.config.consumer_index import ConsumerIndex, Table
 from shared.limits.rows import MemoryRows
 from shared.plugin.counters import Counters
 from shared.plugin.host import Fetched, FetchFailed
+from shared.plugin.responses import Zone
+
+
+class MemoryZone:
+    """Without a bound, and nothing goes by itself."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.rows.get(key)
+
+    def put(self, key: bytes, row: bytes) -> bool:
+        self.rows[key] = row
+        return True
+
+    def purge(self, prefix: bytes) -> int:
+        found = [key for key in self.rows if key.startswith(prefix)]
+        for key in found:
+            del self.rows[key]
+        return len(found)
 
 
 class RecordingHost:
@@ -21,6 +42,7 @@ class RecordingHost:
         self.work: list[tuple[str, Coroutine[Any, Any, None]]] = []
         self.failures: list[tuple[str, BaseException]] = []
         self.upstreams: dict[str, object] = {}
+        self.zones: dict[tuple[str, str], Zone] = {}
         self._counters = counters or MemoryRows()
         self._answer = answer
 
@@ -52,6 +74,9 @@ class RecordingHost:
 
     def upstream(self, upstream_id: str) -> object | None:
         return self.upstreams.get(upstream_id)
+
+    def zone(self, strategy: str, name: str) -> Zone:
+        return self.zones.setdefault((strategy, name), MemoryZone())
 
     def failed(self, plugin: str, error: BaseException) -> None:
         # A traceback holds on to whatever was there.

@@ -24,6 +24,7 @@ from shared.plugin.builtin.limit_count import LimitCount
 from shared.plugin.builtin.limit_req import LimitReq
 from shared.plugin.builtin.mocking import Mocking
 from shared.plugin.builtin.multi_auth import MultiAuth
+from shared.plugin.builtin.proxy_cache import ProxyCache
 from shared.plugin.builtin.proxy_mirror import ProxyMirror
 from shared.plugin.builtin.proxy_rewrite import ProxyRewrite
 from shared.plugin.builtin.real_ip import RealIp
@@ -32,9 +33,9 @@ from shared.plugin.builtin.referer_restriction import RefererRestriction
 from shared.plugin.builtin.request_id import RequestId
 from shared.plugin.builtin.request_validation import RequestValidation
 from shared.plugin.builtin.response_rewrite import ResponseRewrite
-from shared.plugin.builtin.traffic_split import TrafficSplit
 from shared.plugin.builtin.syslog import Syslog
 from shared.plugin.builtin.tcp_logger import TcpLogger, UdpLogger
+from shared.plugin.builtin.traffic_split import TrafficSplit
 from shared.plugin.builtin.ua_restriction import UaRestriction
 from shared.plugin.builtin.uri_blocker import UriBlocker
 from shared.plugin.plugin import AnyPlugin
@@ -62,6 +63,7 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     LimitReq,
     Mocking,
     MultiAuth,
+    ProxyCache,
     ProxyMirror,
     ProxyRewrite,
     RealIp,

@@ -2,7 +2,7 @@
 
 The law: it belongs to one user and nobody else can enter it, because shared data and queues are plugins' secrets, and
 /dev/shm is open to everybody. It holds LMDB's two files, one pipe for each worker that has joined, traces of requests, and
-counters of limits once there are any.
+counters of limits and responses that are kept, once there are any.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def discard(directory: Path) -> None:
     living = [pipe.name for pipe in pipes if knock(pipe)]
     if living:
         raise HostStateError(f"{directory}: still used by {', '.join(living)}")
-    others = [*directory.glob(f"{TRACE_PREFIX}*"), *directory.glob(f"{LIMITS_FILE}*")]
-    for path in [*pipes, *others, *(directory / name for name in LMDB_FILES)]:
+    # LMDB's own files have names with `-lock` behind, where they are not in a directory of their own.
+    for path in [*pipes, *directory.glob(f"{TRACE_PREFIX}*"), *directory.glob("*.mdb*")]:
         path.unlink(missing_ok=True)
     if directory.is_dir():
         directory.rmdir()

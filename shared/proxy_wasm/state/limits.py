@@ -1,11 +1,8 @@
-"""Rows that expire, shared by all workers of a host (shared/limits): counters of requests, buckets, gauges.
+"""Rows that count for limits (shared/limits), shared by all workers of a host: counters of requests, buckets, gauges.
 
-The law: a step runs inside a write transaction, so what many workers do at once comes out as if one had done it. Keys are the
-clients' choice, so memory is bounded: it is taken when the first row is wanted, all of it, and when it is full those rows go
-that would expire first. Nothing of it is anybody's data: whoever loses a row counts anew.
-
-Each row is listed by the time when it expires, or would have: one that has been renewed meanwhile is listed anew when its turn
-comes. A new row pays for that with a look at the two that are first in the list, so rows are cleared as fast as they come.
+The law: a step runs inside a write transaction, so what many workers do at once comes out as if one had done it. Memory is
+taken when the first row is wanted, all of it, and when it is full those rows go that would expire first. Nothing of it is
+anybody's data: whoever loses a row counts anew.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from struct import Struct
 from typing import Final, TypeVar
 
 import lmdb
@@ -24,6 +20,7 @@ from shared.limits.gauge import shares
 from shared.limits.rows import EXPIRY, GONE, NEVER, LimitsFailed, Step
 from shared.proxy_wasm.state.directory import LIMITS_FILE, HostStateError
 from shared.proxy_wasm.state.environment import MAX_READERS
+from shared.proxy_wasm.state.expiring import ExpiringRows
 from shared.proxy_wasm.state.room import bytes_available
 from shared.proxy_wasm.state.workers import Worker
 
@@ -34,24 +31,17 @@ LIMIT_BYTES: Final = 32 << 20
 # A container's memory is often 64 MiB; others need of it, too.
 _SHARE_OF_AVAILABLE: Final = 0.25
 _MIN_BYTES: Final = 1 << 20
-# LMDB writes a changed page anew before it frees the old one.
-_USED: Final = 0.75
-_SWEPT: Final = 2
-
-# When a row expires, in milliseconds, and its key.
-_LISTED: Final = Struct(">Q")
 
 
 class LimitRows:
     """Raises HostStateError when the memory is not there. `clock` tells monotonic seconds, the same in all workers."""
 
-    __slots__ = ("_begin", "_clock", "_environment", "_listed", "_pages", "_rows", "_workers", "evicted", "worker")
+    __slots__ = ("_begin", "_clock", "_environment", "_rows", "_table", "_workers", "worker")
 
     def __init__(
         self, directory: Path, worker: Worker, size: int = LIMIT_BYTES, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.worker = worker.number
-        self.evicted = 0
         self._workers = worker
         self._clock = clock
         size = _size(directory, size)
@@ -72,12 +62,11 @@ class LimitRows:
                 writemap=True,
             )
             _reserve(directory / LIMITS_FILE, size)
-            self._rows = self._environment.open_db(b"rows")
-            self._listed = self._environment.open_db(b"listed")
+            self._table = ExpiringRows(self._environment, size)
         except (lmdb.Error, OSError) as error:
             raise HostStateError(f"{directory}: counters of limits cannot be kept: {error}") from error
         self._begin = self._environment.begin
-        self._pages = int(size / self._environment.stat()["psize"] * _USED)
+        self._rows = self._table.rows
         self._clear_the_dead()
 
     def change(self, key: bytes, step: Step[T]) -> T:
@@ -93,7 +82,7 @@ class LimitRows:
                 if after == GONE:
                     txn.delete(key)
                 elif before is None:
-                    self._insert(txn, key, after, now)
+                    self._table.insert(txn, key, after, now)
                 else:
                     txn.put(key, after)
                 txn.commit()
@@ -107,40 +96,6 @@ class LimitRows:
     def is_alive(self, worker: int) -> bool:
         return self._workers.is_known(worker)
 
-    def _insert(self, txn: lmdb.Transaction[bytes], key: bytes, row: bytes, now: float) -> None:
-        self._sweep(txn, now, _SWEPT)
-        if self._pages_used(txn) > self._pages:
-            self.evicted += self._sweep(txn, NEVER, _SWEPT)
-        txn.put(key, row)
-        self._list(txn, key, row)
-
-    def _list(self, txn: lmdb.Transaction[bytes], key: bytes, row: bytes) -> None:
-        expires = EXPIRY.unpack_from(row)[0]
-        if expires != NEVER:
-            txn.put(_LISTED.pack(int(expires * 1000) + 1) + key, b"", db=self._listed)
-
-    def _sweep(self, txn: lmdb.Transaction[bytes], until: float, count: int) -> int:
-        """Look at the first ones in the list; returns how many rows were deleted."""
-        deleted = 0
-        with txn.cursor(self._listed) as cursor:
-            for _ in range(count):
-                if not cursor.first():
-                    break
-                place = cursor.key()
-                if _LISTED.unpack_from(place)[0] > until * 1000:
-                    break
-                cursor.delete()
-                key = place[_LISTED.size :]
-                row = txn.get(key)
-                if row is None:
-                    continue
-                if EXPIRY.unpack_from(row)[0] > until:
-                    self._list(txn, key, row)
-                else:
-                    txn.delete(key)
-                    deleted += 1
-        return deleted
-
     def _clear_the_dead(self) -> None:
         """Gauges that only dead workers have entered: nobody would look at them again."""
         with self._begin(self._rows, None, True) as txn, txn.cursor() as cursor:
@@ -151,17 +106,7 @@ class LimitRows:
 
     def statistics(self) -> dict[str, int]:
         with self._begin() as txn:
-            return {
-                "rows": txn.stat(self._rows)["entries"],
-                "listed": txn.stat(self._listed)["entries"],
-                "pages": self._pages_used(txn),
-                "pages_limit": self._pages,
-                "evicted": self.evicted,
-            }
-
-    def _pages_used(self, txn: lmdb.Transaction[bytes]) -> int:
-        rows, listed = txn.stat(self._rows), txn.stat(self._listed)
-        return rows["branch_pages"] + rows["leaf_pages"] + listed["branch_pages"] + listed["leaf_pages"]
+            return self._table.statistics(txn)
 
     def close(self) -> None:
         with suppress(lmdb.Error):

@@ -66,7 +66,7 @@ def test_a_copy_is_as_the_upstream_got_the_request() -> None:
     )
     native.request("/old", "X-A: 1", method="POST", body=b"body")
     native.response(b"x")
-    asyncio.run(native.host.work[0][1])  # type: ignore[arg-type]
+    asyncio.run(native.host.work[0][1])
     ((method, url, headers, body),) = native.host.calls
     assert (method, url, body) == ("POST", f"{HOST}/new", b"body")
     assert {("X-A", "1"), ("X-By", "gateway")} <= set(headers)
