@@ -170,6 +170,7 @@ def _invalid(mistakes: Sequence[Mistake]) -> AdminError:
 _EXAMPLE = {"upstreams": [{"id": "1", "nodes": {"127.0.0.1:9099": 1}}]}
 _CONTENT = {"schema": {"$ref": REFERENCE.format(model="Configs")}, "example": _EXAMPLE}
 _BODY = {"requestBody": {"required": True, "content": {"application/json": _CONTENT, YAML: _CONTENT}}}
+_REFUSED = response("What is wrong, and where", "ConfigsRefused")
 _GET: dict[str, Any] = {
     "summary": "The whole configuration, as JSON or, if that is accepted, as YAML",
     "operation_id": "get_configs",
@@ -185,12 +186,13 @@ _PUT: dict[str, Any] = {
         204: {"description": "A configuration with this digest is there already"},
         413: response("One object is larger than the store takes", "Error"),
         **FAILURES,
+        400: _REFUSED,
     },
     "openapi_extra": _BODY,
 }
 _VALIDATE: dict[str, Any] = {
     "summary": "Whether a whole configuration is valid; not whether what its objects name is there",
     "operation_id": "post_configs_validate",
-    "responses": {200: response("It is", "Nothing"), **FAILURES},
+    "responses": {200: response("It is", "Nothing"), **FAILURES, 400: _REFUSED},
     "openapi_extra": _BODY,
 }

@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from control_plane.admin.example_ssl import example_ssl
 from control_plane.admin.transactions import TransactionSpec
 from control_plane.cluster.described import SHAPES, describe_waiting
-from shared.keys import Kind
+from shared.keys import IN_TWO_PARTS, Kind
 from shared.proxy_wasm.inspect import ModuleReport
 from shared.schema.resources import RESOURCES, AbsentNotNull, Resource, Verb
 
@@ -48,11 +48,13 @@ def _sections() -> dict[str, Any]:
 
 _PROBLEM = _object({"path": _TEXT, "message": _TEXT}, log={"type": "array", "items": _TEXT})
 _PAST = _object({"revision": _INDEX, "active": {"type": "boolean"}}, value={"type": ["object", "null"]})
+_MISTAKE = _object({"path": _TEXT}, resource_type=_TEXT, resource_id=_TEXT, index=_INDEX, error=_TEXT)
 _VERSION = _object({"version": _INDEX, "sha256": _TEXT, "module": {"type": "object"}, "active": {"type": "boolean"}})
 _SHAPES: dict[str, dict[str, Any]] = {
     "Error": _object({"error_msg": _TEXT}, errors={"type": "array", "items": _PROBLEM}, req_body=_TEXT),
     "Unauthorized": _object({"error_msg": _TEXT, "description": _TEXT}),
-    "KeyNotFound": _object({"message": _TEXT}),
+    # A path that no id can have is answered with an error_msg.
+    "KeyNotFound": _object({}, message=_TEXT, error_msg=_TEXT),
     "Mismatch": _object({"error_msg": _TEXT, "expected": _TEXT, "current": _INDEX}),
     "History": _object({"total": _INDEX, "list": {"type": "array", "items": _PAST}}),
     "ModuleReport": TypeAdapter(ModuleReport).json_schema(),
@@ -64,6 +66,15 @@ _SHAPES: dict[str, dict[str, Any]] = {
         revision=_INDEX,
         dry_run={"const": True},
         changes={"type": "array", "items": {"type": "object"}},
+    ),
+    "ConfigsRefused": _object(
+        {"error_msg": _TEXT},
+        errors={
+            "type": "array",
+            "items": _object({"path": _TEXT}, resource_type=_TEXT, resource_id=_TEXT, index=_INDEX, error=_TEXT),
+        },
+        total_errors=_INDEX,
+        req_body=_TEXT,
     ),
     "Nothing": {"type": "object", "maxProperties": 0},
     "Transacted": _object(
@@ -112,6 +123,8 @@ def response(description: str, shape: str) -> dict[str, Any]:
 FAILURES: Responses = {
     400: response("The request is wrong: where, and what was expected", "Error"),
     401: response("No key, or a wrong one", "Unauthorized"),
+    403: response("The key is for other resources or addresses", "Error"),
+    429: response("Too many wrong keys from this address", "Error"),
     503: response("The configuration store is unavailable", "Error"),
 }
 _UNLIKE: Responses = {412: response("The object is not what If-Match or If-None-Match says", "Mismatch")}
@@ -134,6 +147,8 @@ def operation(resource: Resource, verb: Verb, handler: str, path_names: Sequence
     singular = resource.singular.replace("_", " ")
     words = {"plural": resource.kind.replace("_", " "), "singular": singular, "a": "an" if singular[0] in "aeiou" else "a"}
     responses = {**_RESPONSES[handler], **FAILURES}
+    if resource.kind in IN_TWO_PARTS and 404 not in responses:
+        responses[404] = response("There is no such owner", "Error")
     # FastAPI describes 200 by itself when nobody else does.
     success = min(int(status) for status in responses)
     extra = _request_body(resource, handler) if verb in ("PUT", "POST", "PATCH") else {}

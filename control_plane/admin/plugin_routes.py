@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from control_plane.admin.openapi import FAILURES
+from control_plane.admin.openapi import FAILURES, response
 from control_plane.admin.resources import Resources
 from control_plane.errors import AdminError, BadRequest, answer
 from shared.plugin.registry import registry
@@ -33,9 +33,12 @@ class PluginRoutes:
     def register(self, router: APIRouter) -> None:
         described: dict[str, Any] = {"methods": ["GET"], "tags": ["plugins"], "responses": FAILURES}
         router.add_api_route("/plugins/list", self.names, summary="The names, by priority", **described)
+        for verb in ("GET", "PUT", "POST", "PATCH", "DELETE"):
+            router.add_api_route("/plugins/reload", self.reload, methods=[verb], include_in_schema=False)
         router.add_api_route("/plugins", self.all, summary="All native plugins, with their schemas", **described)
-        router.add_api_route("/plugins/{name}", self.schema, summary="The schema of a plugin's configuration", **described)
-        router.add_api_route("/schema/plugins/{name}", self.schema, summary="The same", **described)
+        named = {**described, "responses": {404: response("There is no such plugin", "Error"), **FAILURES}}
+        router.add_api_route("/plugins/{name}", self.schema, summary="The schema of a plugin's configuration", **named)
+        router.add_api_route("/schema/plugins/{name}", self.schema, summary="The same", **named)
 
     async def names(self, subsystem: str = SUBSYSTEM) -> Response:
         found = [(plugin.priority, plugin.name) for plugin in _native(subsystem)]
@@ -43,6 +46,14 @@ class PluginRoutes:
             priority = item.value.get("priority", 0) if isinstance(item.value, dict) else 0
             found.append((priority if isinstance(priority, int) else 0, item.key.rpartition("/")[2]))
         return answer(200, [name for _, name in sorted(found, key=lambda one: (-one[0], one[1]))])
+
+    async def reload(self, request: Request) -> Response:
+        """What APISIX's clients ask for when a plugin's file is new. Here a plugin is in service as soon as its module is
+        uploaded, and native plugins are those that the processes were started with: there is nothing left to do."""
+        if request.method != "PUT":
+            text = f"please use PUT method to reload the plugins, {request.method} method is not allowed."
+            raise AdminError(405, {"error_msg": text})
+        return answer(200, "done")
 
     async def all(self, all: str | None = Query(None), subsystem: str = SUBSYSTEM) -> Response:
         return answer(200, {plugin.name: plugin_entry(plugin) for plugin in _native(subsystem)})
