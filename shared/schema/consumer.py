@@ -51,11 +51,11 @@ def _auth_part(plugin: type[AnyPlugin], conf: object) -> AuthPart:
     if plugin.Consumer is None:
         raise PydanticCustomError("refused", "{why}", {"why": f"plugin [{plugin.name}] is told nothing by consumers"})
     part = AuthPart(plugin, validated(plugin.Consumer, conf))
+    if has_references(conf):
+        return part
     try:
         plugin.consumer_key(part.value)
     except ValueError as error:
-        if has_references(conf):
-            return part
         raise PydanticCustomError("plugin", "{why}", {"why": str(error)}) from None
     return part
 

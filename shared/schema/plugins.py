@@ -68,10 +68,10 @@ def native_conf(plugin: type[AnyPlugin], conf: object) -> NativeConf:
     if isinstance(fields, dict) and "_meta" in fields:
         meta = _WithMeta.model_validate({"_meta": fields.pop("_meta")}).meta
     config = validated(plugin.Config, fields)
-    try:
-        plugin(config)
-    except ValueError as error:
-        if not has_references(fields):
+    if not has_references(fields):
+        try:
+            plugin(config)
+        except ValueError as error:
             raise PydanticCustomError("plugin", "{why}", {"why": str(error)}) from None
     return NativeConf(plugin, config, meta)
 
