@@ -72,6 +72,14 @@ def test_what_others_have_forwarded_is_kept_apart() -> None:
     assert parse_request(raw, NO_FIELDS, lines).open == request(b"Host: t", b"Seen: t|a//b, c")
 
 
+@pytest.mark.parametrize(
+    "name", [b"X-Consumer-Username", b"x_consumer_username", b"X-Credential_Identifier", b"X-CONSUMER-CUSTOM-ID"]
+)
+def test_no_client_says_who_the_consumer_is(name: bytes) -> None:
+    head = parse_request(request(b"Host: t", b"A: 1", name + b": root", b"X-Consumer: stays", b"X-Consumer-Username2: stays"))
+    assert head.open == request(b"Host: t", b"A: 1", b"X-Consumer: stays", b"X-Consumer-Username2: stays")
+
+
 def test_http_1_0_needs_no_host() -> None:
     head = parse_request(request(b"X: 1", line=b"GET / HTTP/1.0"))
     assert (head.fields.authority, head.fields.host, head.open) == (b"", b"", request(b"X: 1", line=b"GET / HTTP/1.1"))
