@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from control_plane.cli.errors import CommandError
-from shared.keys import CONFIG_PREFIX, HISTORY_PREFIX
+from shared.keys import CONFIG_PREFIX
 from shared.private_file import replace_private
 from shared.secrets.keyring import MARK, Keyring, SealError, new_key
-from shared.secrets.sealed_store import open_value, seal_value
+from shared.secrets.sealed_store import SEALED_WHOLE, open_value, seal_value
 from shared.store.contract import ConfigStore, Entry, Expect, Put, StoreError
 from shared.store.url import open_store
 
@@ -35,7 +35,7 @@ async def rotate_all(url: str, keyring: Keyring) -> Rotation:
     done = Rotation()
     try:
         async with open_store(url) as store:
-            for prefix in (CONFIG_PREFIX, HISTORY_PREFIX):
+            for prefix in (CONFIG_PREFIX, *SEALED_WHOLE):
                 for entry in (await store.list(prefix)).entries:
                     await _rotate(store, keyring, entry, done)
     except StoreError as error:

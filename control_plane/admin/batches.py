@@ -25,6 +25,7 @@ import structlog
 from control_plane.errors import AdminError
 from shared.keys import BATCH_KEY, BATCH_PREFIX, CONFIG_PREFIX
 from shared.schema.document import decode, encode
+from shared.secrets.sealed_store import check_writable
 from shared.store.contract import ConfigStore, Delete, Entry, Expect, Put, StoreError, TooLarge
 from shared.store.request import MAX_OPERATIONS, check_transaction
 
@@ -75,6 +76,7 @@ class Batches:
     async def commit(self, expect: Sequence[Expect], operations: Sequence[Op]) -> int | None:
         """The revision at which all of it is seen; None when something that it relied on has changed. Raises TooLarge for a
         single value that the store does not take."""
+        check_writable(self.store, operations)
         chunks = list(_chunks(operations))
         batch = Announcement(f"{int(time.time())}-{secrets.token_hex(8)}", len(chunks))
         try:

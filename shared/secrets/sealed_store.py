@@ -69,6 +69,11 @@ class SealedStore:
         async for batch in self._store.watch(prefix, from_revision):
             yield Batch(batch.revision, tuple(map(self._opened_event, batch.events)))
 
+    def check(self, operations: Sequence[Put | Delete]) -> None:
+        """Whether all of them can be written. Raises NoKeysError."""
+        for operation in operations:
+            self._sealed_operation(operation)
+
     def _opened_event(self, event: Event) -> Event:
         return event if event.entry is None else replace(event, entry=self._opened(event.entry))
 
@@ -110,3 +115,9 @@ def seal_value(keyring: Keyring, key: str, value: bytes) -> bytes:
         return value
     covered = sealed(keyring, place, document)
     return value if covered is document else encode(covered)
+
+
+def check_writable(store: ConfigStore, operations: Sequence[Put | Delete]) -> None:
+    """For whoever writes in steps and cannot turn back. Raises NoKeysError."""
+    if isinstance(store, SealedStore):
+        store.check(operations)

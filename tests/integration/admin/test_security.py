@@ -252,6 +252,30 @@ async def test_without_keys_a_secret_is_refused_not_stored_in_clear(store: Confi
     assert await store.get("/apisix/routes/1") is None
 
 
+async def test_a_change_in_many_transactions_lies_nowhere_in_clear(
+    api: Api, store: ConfigStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    put = store.put
+
+    async def watched(key: str, value: bytes, *, lease: int = 0) -> int:
+        seen.append(value)
+        return await put(key, value, lease=lease)
+
+    routes = [{**CSRF, "id": str(number), "uri": f"/{number}"} for number in range(200)]
+    monkeypatch.setattr(store, "put", watched)
+    await api.ok("PUT", "/configs", {"routes": routes}, X_Digest="1")
+    assert len([value for value in seen if value.startswith(MARK)]) > 1
+    stored = [entry.value for entry in (await store.list("/")).entries]
+    assert len([value for value in stored if MARK in value]) == 200
+    assert not [value for value in seen + stored if b"csrf-secret" in value]
+
+    keyless = Api(SealedStore(store, Keyring()))
+    refused = await keyless.call("PUT", "/configs", {"routes": [{**route, "desc": "x"} for route in routes]}, X_Digest="2")
+    assert refused.status_code == 503
+    assert await store.get("/apisix/batch") is None
+
+
 async def test_what_cannot_be_opened_can_be_seen_and_replaced(api: Api, store: ConfigStore) -> None:
     await api.ok("PUT", "/routes/1", CSRF)
     other = Api(SealedStore(store, Keyring([b"x" * 32])))

@@ -69,8 +69,8 @@ def test_what_is_no_resource_passes(value: bytes) -> None:
         assert open_value(KEYRING, key, value) == value
 
 
-def test_a_history_is_sealed_whole() -> None:
-    key = history_key("routes", "1")
+@pytest.mark.parametrize("key", [history_key("routes", "1"), "/waspgate/batches/1-a/000000"])
+def test_what_holds_resources_of_all_kinds_is_sealed_whole(key: str) -> None:
     value = encode({"deleted": False, "versions": [{"revision": 1, "value": {"plugins": {"csrf": CSRF}}}]})
     stored = seal_value(KEYRING, key, value)
     assert b"csrf-secret" not in stored
