@@ -19,6 +19,7 @@ from control_plane.cli.plugin.commands import app as plugin
 from control_plane.cli.reload import reload
 from control_plane.cli.secrets import app as secrets
 from control_plane.cli.settings import load_settings
+from control_plane.cli.status import status as show_status
 
 app = typer.Typer(
     name="waspgate",
@@ -234,6 +235,7 @@ def reload_data_plane(listen: Listen = None, config: ConfigOrGateway = None) -> 
     typer.echo(f"new workers serve {settings.listen} (data plane {run.pid})")
 
 
+app.command(name="status", epilog="Example: waspgate status --watch")(show_status)
 app.add_typer(plugin)
 app.add_typer(secrets)
 

@@ -85,7 +85,10 @@ class FileStore:
         return self._revision
 
     async def get(self, key: str) -> Entry | None:
-        return self._entries.get(key) or await asyncio.to_thread(self._of_module, key)
+        try:
+            return self._entries.get(key) or await asyncio.to_thread(self._of_module, key)
+        except OSError as error:
+            raise StoreUnavailable(f"{error.filename}: {error.strerror}") from error
 
     async def list(self, prefix: str) -> Listing:
         if not self._revision:
@@ -149,8 +152,10 @@ class FileStore:
             return
         self._note("")
         self._has_mark = read.ends_with_mark
+        # Module files that were not looked at before: once more, to know that they were whole.
+        looked_at_all = set(read.contents.modules.values()) <= set(self._modules.values())
         self._take(read.contents)
-        self._marks = await asyncio.to_thread(self._stat)
+        self._marks = marks if looked_at_all else ()
 
     def _take(self, contents: Contents) -> None:
         before, revision = self._entries, self._revision + 1

@@ -21,6 +21,7 @@ def test_help_lists_what_exists_and_nothing_else() -> None:
         "control-plane",
         "data-plane",
         "reload",
+        "status",
         "plugin",
         "secrets",
     ]

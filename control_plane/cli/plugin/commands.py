@@ -19,7 +19,6 @@ from control_plane.cli.plugin.new import Language
 
 if TYPE_CHECKING:
     from control_plane.cli.plugin.case import Case
-    from control_plane.cli.settings import Address, Settings
 
 app = typer.Typer(
     name="plugin",
@@ -160,13 +159,7 @@ def push(
     file: Module,
     vm_conf: Annotated[str | None, typer.Option(metavar="TEXT|@FILE", help="Set its VM's configuration as well")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until every worker has it")] = True,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait")] = 30,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT", help="Control API of each data plane, default 127.0.0.1:9090  [env: WASPGATE_CONTROL]"
-        ),
-    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, max=300, help="How long to wait")] = 30,
     admin: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Admin API, default 127.0.0.1:9180  [env: WASPGATE_ADMIN]")
     ] = None,
@@ -182,36 +175,22 @@ def push(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Upload a module to a running gateway under a name, and wait until every worker has it."""
-    from control_plane.cli.plugin.push import Admin, Control
+    from control_plane.cli.plugin.push import push as push_module
     from control_plane.cli.plugin.run import read_module
     from control_plane.cli.settings import load_settings
 
     module = read_module(file)
     settings = load_settings({"store": store, "admin": admin, "admin_key": admin_key}, config)
-    watched = [Control(address) for address in _addresses(control, settings)] if wait else []
-    api = Admin(settings)
-    answer = api.upload(name, module)
-    if vm_conf is not None:
-        api.patch(name, {"vm_configuration": _text(vm_conf, "--vm-conf")})
-    workers = sum(one.wait(name, answer["sha256"], api.revision, timeout) for one in watched)
+    configuration = None if vm_conf is None else _text(vm_conf, "--vm-conf")
+    answer, workers = push_module(settings, name, module, configuration, timeout if wait else None)
     if output is Output.JSON:
-        typer.echo(_json(answer | {"workers": workers if wait else None}))
+        typer.echo(_json(answer | {"workers": workers}))
         return
     typer.echo(f"{name}: {answer['sha256']}, {answer['size']} bytes, ABI {answer['abi_version']}")
-    if wait:
+    if workers == 0:
+        typer.echo("no worker has it: there is no data plane")
+    elif workers is not None:
         typer.echo(f"{workers} worker{'' if workers == 1 else 's'} {'has' if workers == 1 else 'have'} it")
-
-
-def _addresses(given: list[str] | None, settings: Settings) -> list[Address]:
-    from control_plane.cli.settings import Address
-
-    try:
-        addresses = [Address.parse(text) for text in given or []]
-    except ValueError as error:
-        raise CommandError(f"--control: {error}", USAGE) from error
-    if not addresses and settings.control is None:
-        raise CommandError("the control API is off (--control), so nobody says what workers do: --no-wait uploads only", USAGE)
-    return addresses or [address for address in [settings.control] if address is not None]
 
 
 def _text(value: str, option: str) -> str:
