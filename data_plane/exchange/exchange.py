@@ -29,7 +29,17 @@ from typing import TYPE_CHECKING, cast
 
 from mypy_extensions import mypyc_attr
 
-from data_plane.exchange.framing import BODILESS, CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE, chunk
+from data_plane.exchange.framing import (
+    BODILESS,
+    CHUNK_END,
+    CHUNKED_LINE,
+    CLOSE_LINE,
+    KEEP_ALIVE_LINE,
+    LARGE,
+    LAST_CHUNK,
+    chunk,
+    chunk_line,
+)
 from data_plane.exchange.grpc import local_response
 from data_plane.exchange.messages import ResponseHead
 from data_plane.exchange.outgoing import Outgoing
@@ -219,7 +229,13 @@ class Exchange(Sending):
 
     def _continue_response(self, data: bytes, eos: bool) -> None:
         if self._chunked:
-            data = chunk(data, eos)
+            if len(data) >= LARGE:
+                # Put together it would be copied once more.
+                self.client.send(chunk_line(data))
+                self.client.send(data)
+                data = CHUNK_END + LAST_CHUNK if eos else CHUNK_END
+            else:
+                data = chunk(data, eos)
         if eos:
             self._finish(data, self._keep_alive)
         elif data:
