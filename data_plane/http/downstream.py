@@ -333,4 +333,9 @@ class ClientConnection(EndingConnection):
             self._outbox.flush()
             self._transport.abort()
         else:
+            # Not before the loop has read once more: a worker that stood still may have a request waiting.
+            self._loop.call_later(limits.LAST_LOOK_SECONDS, self._close_if_idle, self._requests)
+
+    def _close_if_idle(self, requests: int) -> None:
+        if self._state == HEAD and not self._buffer and self._requests == requests:
             self._close()

@@ -36,6 +36,8 @@ HEAD_SECONDS = 10.0
 KEEPALIVE_SECONDS = 75.0
 # A worker that goes away leaves idle clients so long to ask once more: a busy client's next request comes sooner.
 DRAIN_IDLE_SECONDS = 1.0
+# From the end of an idle client's time to its close: more than a round of the event loop.
+LAST_LOOK_SECONDS = 0.01
 # nginx's client_body_timeout: between two reads, not for the whole body.
 BODY_IDLE_SECONDS = 60.0
 # A body of known length must bring so many bytes on average between two looks at it (5 s), over so many looks: that is 100 a

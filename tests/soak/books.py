@@ -1,8 +1,9 @@
 """What became of every request of the soak, by kind.
 
 The law: a request fails, or it does not. A connection that breaks is excused only when something that breaks connections was
-done just before. A wrong answer is excused in one case only: of a body that was being sent when its upstream went away, the
-gateway cannot know what has arrived, and has nothing left to send again.
+done just before, or when the clients themselves stood still for longer than anybody waits. A wrong answer is excused in one
+case only: of a body that was being sent when its upstream went away, the gateway cannot know what has arrived, and has nothing
+left to send again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from dataclasses import dataclass, field
 
 # Enough to see what goes wrong.
 FAILURES_SHOWN = 20
+# Of the clients' process, on a busy machine: a worker that drains waits twice as long for those who may be asking.
+STANDSTILL_SECONDS = 0.5
+# What was done so shortly before a failure is told with it.
+SHORTLY_SECONDS = 12.0
 LOST_BODY = "upstream closed the connection"
 
 
@@ -30,6 +35,8 @@ class Books:
         self.failures: list[str] = []
         self.done: Counter[str] = Counter()
         self._excuse_until: dict[str, float] = {}
+        self._did_at: dict[str, float] = {}
+        self._beat = time.monotonic()
 
     def kind(self, name: str) -> Kind:
         return self.kinds.setdefault(name, Kind())
@@ -42,12 +49,21 @@ class Books:
     def did(self, what: str, excuses: str = "", seconds: float = 0.0) -> None:
         """`excuses` names the kinds (their beginning; `*` is all) whose connections may break because of it, and how long."""
         self.done[what] += 1
+        self._did_at[what] = time.monotonic()
         if excuses:
             self._excuse_until[excuses] = time.monotonic() + seconds
+
+    def beat(self) -> None:
+        """Of the clients' loop, now and then."""
+        now = time.monotonic()
+        if now - self._beat > STANDSTILL_SECONDS:
+            self.did("standstills", "*", STANDSTILL_SECONDS)
+        self._beat = now
 
     def broke(self, name: str, error: BaseException | str) -> None:
         """The connection ended before the answer did."""
         now = time.monotonic()
+        self.beat()
         if any(now < until for excused, until in self._excuse_until.items() if excused == "*" or name.startswith(excused)):
             self.kind(name).excused += 1
         else:
@@ -59,4 +75,6 @@ class Books:
             return
         self.kind(name).failed += 1
         if len(self.failures) < FAILURES_SHOWN:
-            self.failures.append(f"{time.strftime('%H:%M:%S')} {name}: {what[:200]}")
+            now = time.monotonic()
+            before = [f"{what} {now - at:.1f} s ago" for what, at in self._did_at.items() if now - at < SHORTLY_SECONDS]
+            self.failures.append(f"{time.strftime('%H:%M:%S')} {name}: {what[:200]} ({', '.join(before)})")

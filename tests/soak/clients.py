@@ -90,7 +90,12 @@ class Clients:
         clients = [self._keeps(name, exchange) for name, exchange in kept.items() for _ in range(2)]
         clients += [self._keeps("new connection", self._get(b"/small", b"ok"), keep=False), self._leaves(), self._leaves()]
         clients += [multiplexed(self._port, self._books, self.over) for _ in range(2)]
-        return [*clients, self._web_socket(), self._web_socket()]
+        return [*clients, self._web_socket(), self._web_socket(), self._beats()]
+
+    async def _beats(self) -> None:
+        while not self.over.is_set():
+            self._books.beat()
+            await asyncio.sleep(REST_SECONDS * 4)
 
     async def _keeps(self, name: str, exchange: Exchange, keep: bool = True) -> None:
         wire: Wire | None = None

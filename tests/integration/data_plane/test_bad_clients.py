@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from data_plane.config.snapshot import PluginBinding, Timeouts, WasmPlugin
+from data_plane.config.snapshot import PluginBinding, Route, Snapshot, Timeouts, WasmPlugin
 from data_plane.http import limits
 from data_plane.http.downstream import ClientConnection
 from data_plane.plugins.interface import ChainSink
-from tests.support.gateway import LiveGateway, UpstreamSide, answering, ok, route_to, upstream
+from tests.support.gateway import LiveGateway, OneRoute, UpstreamSide, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, client, took
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -303,6 +303,35 @@ def sweep(gateway: LiveGateway) -> None:
             one.sweep(15, 3)
 
     gateway.ask(look)
+
+
+def test_a_request_that_waits_for_a_worker_that_stood_still_is_answered(
+    gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time was over before the loop could look: first it looks."""
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 30)
+    stands_still, go_on = threading.Event(), threading.Event()
+
+    class StandingStill(OneRoute):
+        def match(self, method: bytes, host: bytes, path: bytes) -> Route | None:
+            if path == b"/still":
+                for one in gateway.gateway.clients:
+                    assert isinstance(one, ClientConnection)
+                    one._deadline.set(0)
+                stands_still.set()
+                go_on.wait(10)
+            return super().match(method, host, path)
+
+    with upstream(answering(ok())) as server, client(gateway.port) as raw, client(gateway.port) as other:
+        route = route_to(server.port)
+        snapshot = Snapshot(1, StandingStill(route), {route.id: route})
+        gateway.until(lambda it: len(it.clients) == 2)
+        gateway.ask(lambda: setattr(gateway.gateway, "snapshot", snapshot))
+        other.send(b"GET /still HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert stands_still.wait(10)
+        raw.send(REQUEST)
+        go_on.set()
+        assert raw.response().body == b"ok"
 
 
 def test_an_idle_client_is_closed_without_a_word(monkeypatch: pytest.MonkeyPatch, gateway: LiveGateway) -> None:
