@@ -56,7 +56,8 @@ def shows(up: Up, name: str, value: str) -> dict[str, object]:
 
 
 def value_at(up: Up, name: str) -> str | None:
-    return up.get(f"/{name}").headers.get("X-Value")
+    found: str | None = up.get(f"/{name}").headers.get("X-Value")
+    return found
 
 
 def values(state: Path) -> list[bytes]:

@@ -23,20 +23,21 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def ask(client: str = "127.0.0.1", guard: dict[str, Any] | None = None, **headers: str) -> httpx.Response:
     transport = httpx.ASGITransport(Perimeter(application, **guard or {}), client=(client, 1))
-    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields: dict[str, str] = {name.replace("_", "-"): value for name, value in headers.items()}
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9180") as http:
         return await http.get("/apisix/admin/routes", headers=fields)
 
 
 @pytest.mark.parametrize("name", OF_PROXIES)
 async def test_what_came_through_a_proxy_is_refused(name: str) -> None:
-    response = await ask(**{name: "x"})
+    forwarded: dict[str, Any] = {name: "x"}
+    response = await ask(**forwarded)
     assert response.status_code == 403
     assert "came through a proxy" in response.json()["error_msg"]
 
 
 def test_the_gateway_says_of_every_request_that_it_was_forwarded() -> None:
-    lines = Forwarding("192.0.2.1", 9080).lines(b"any.test", ())
+    lines = Forwarding("192.0.2.1", 9080).lines(b"any.test", {})
     named = {line.partition(b":")[0].lower().decode() for line in lines.splitlines()}
     assert named
     assert named <= set(OF_PROXIES)
