@@ -6,26 +6,23 @@ name and credential, on every worker the same (the Admin API refuses a second on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from shared.plugin.consumer import Consumer
 
 
 class Table:
-    """Of one plugin; `_rivals` are all that name a key, where there are several."""
+    """Of one plugin; `get` has whose key it is, `named` who is called so. `_rivals` are all that name a key, where there are
+    several."""
 
-    __slots__ = ("_consumers", "_names", "_rivals")
+    __slots__ = ("_consumers", "_rivals", "get", "named")
 
     def __init__(self, names: Mapping[str, Consumer]) -> None:
-        self._names = names
         self._consumers: dict[str, Consumer] = {}
         self._rivals: dict[str, list[Consumer]] = {}
-
-    def get(self, key: str) -> Consumer | None:
-        return self._consumers.get(key)
-
-    def named(self, username: str) -> Consumer | None:
-        return self._names.get(username)
+        # The dict's own: every request asks.
+        self.get: Callable[[str], Consumer | None] = self._consumers.get
+        self.named: Callable[[str], Consumer | None] = names.get
 
     def add(self, key: str, consumer: Consumer) -> None:
         holder = self._consumers.setdefault(key, consumer)

@@ -307,16 +307,16 @@ class MergingExchange(NativeFilterExchange):
         super()._switch(program)
 
     def _whole_response(self, head: bytes, status: int, length: int, framing: bytes, body: bytes) -> None:
-        respond = super()._whole_response if self._sees else super(NativeFilterExchange, self)._whole_response
-        respond(head, status, length, framing, body)
+        respond = NativeFilterExchange._whole_response if self._sees else Exchange._whole_response
+        respond(self, head, status, length, framing, body)
 
     def _begin_response(self, head: bytes, status: int, length: int, framing: bytes, data: bytes, eos: bool) -> None:
-        respond = super()._begin_response if self._sees else super(NativeFilterExchange, self)._begin_response
-        respond(head, status, length, framing, data, eos)
+        respond = NativeFilterExchange._begin_response if self._sees else Exchange._begin_response
+        respond(self, head, status, length, framing, data, eos)
 
     def _continue_response(self, data: bytes, eos: bool) -> None:
-        respond = super()._continue_response if self._sees else super(NativeFilterExchange, self)._continue_response
-        respond(data, eos)
+        respond = NativeFilterExchange._continue_response if self._sees else Exchange._continue_response
+        respond(self, data, eos)
 
     def _log(self) -> None:
         if self._sees:

@@ -84,13 +84,17 @@ class Head:
 
     def header_values(self, name: str) -> list[str]:
         """All values, in order."""
-        raw, lower, needle = self.raw, self._lowered(), _needle(name)
-        values = []
+        raw = self.raw
+        if self._lower_of is not raw:
+            self._lower, self._lower_of = raw.lower(), raw
+        lower = self._lower
+        needle = _needle(name)
         at = lower.find(needle)
+        values = []
         while at >= 0:
             start = at + len(needle)
             end = lower.find(b"\r", start)
-            values.append(text(raw[start:end].strip(b" \t")))
+            values.append(raw[start:end].strip(b" \t").decode("utf-8", "surrogateescape"))
             at = lower.find(needle, end)
         return values
 

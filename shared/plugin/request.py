@@ -115,13 +115,15 @@ class Request(Head):
 
     def attach_consumer(self, consumer: Consumer) -> None:
         """The request is this consumer's, and the upstream is told so. One that was attached before is forgotten."""
-        own = self._owned()
-        if own.consumer is not None:
+        own = self.own
+        if own is None:
+            own = self.own = Own()
+        elif own.consumer is not None:
             for name in CONSUMER_HEADERS:
                 self.remove_header(name)
         own.consumer = consumer
         own.variables = None
-        self._append(consumer.lines)
+        self.raw += consumer.lines
 
     @contextmanager
     def logged(self, exchange: ExchangeFacts) -> Iterator[None]:

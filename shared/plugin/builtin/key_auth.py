@@ -33,26 +33,31 @@ class KeyAuth(Authentication[KeyAuthConfig]):
     Consumer = KeyAuthConsumer
     encrypted: ClassVar[tuple[str, ...]] = ("key",)
 
+    def __init__(self, config: KeyAuthConfig, metadata: object = None) -> None:
+        super().__init__(config)
+        self._header = config.header
+        self._hides = config.hide_credentials
+
     @classmethod
     def consumer_key(cls, consumer: KeyAuthConsumer) -> str:
         return consumer.key
 
     def rewrite(self, request: Request) -> Reply | None:
-        config = self.config
-        values = request.header_values(config.header)
+        values = request.header_values(self._header)
         if values:
             key: str | None = values[0] if len(values) == 1 else ""
         else:
-            key = request.argument(config.query)
+            key = request.argument(self.config.query)
             if key is None:
                 return self.refused(request, "Missing API key in request")
-        consumer = self.consumer_of(key) if key else None
+        consumers = self._consumers
+        consumer = consumers.get(key) if key and consumers is not None else None
         if consumer is None:
             return self.refused(request, "Invalid API key in request")
-        if config.hide_credentials:
+        if self._hides:
             if values:
-                request.remove_header(config.header)
+                request.remove_header(self._header)
             else:
-                remove_argument(request, config.query)
+                remove_argument(request, self.config.query)
         request.attach_consumer(consumer)
         return None
