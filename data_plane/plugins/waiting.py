@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 
 from data_plane.plugins.interface import Told
 from shared.plugin.reply import Reply
+from shared.unavailable import Unavailable
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+# The log hears so often of what a plugin cannot do without.
+TELL_SECONDS = 1.0
 
 
 class NativeHost:
@@ -26,6 +30,7 @@ class NativeHost:
         self._waiting_in = loop
         # The loop itself keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[Reply | None]] = set()
+        self._told_at: dict[str, float] = {}
 
     def wait(self, answer: Awaitable[Reply | None], told: Told) -> Callable[[], None]:
         task = self._waiting_in.create_task(_awaited(answer), name="native-plugin")
@@ -45,7 +50,17 @@ class NativeHost:
         return partial(_end, task)
 
     def native_failed(self, plugin: str, error: BaseException) -> None:
-        self.logger.error("native plugin failed", plugin=plugin, reason=repr(error), exc_info=error)
+        if isinstance(error, Unavailable):
+            self._unavailable(plugin, str(error))
+        else:
+            self.logger.error("native plugin failed", plugin=plugin, reason=repr(error), exc_info=error)
+
+    def _unavailable(self, plugin: str, reason: str) -> None:
+        """Perhaps for every request."""
+        now = self._waiting_in.time()
+        if now >= self._told_at.get(plugin, 0.0) + TELL_SECONDS:
+            self._told_at[plugin] = now
+            self.logger.error("native plugin failed", plugin=plugin, reason=reason)
 
     def stop_waiting(self) -> None:
         for task in list(self._tasks):

@@ -14,6 +14,8 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Final, Protocol, TypeVar
 
+from shared.unavailable import Unavailable
+
 T = TypeVar("T")
 
 # Monotonic seconds, the same for all processes of a host.
@@ -29,7 +31,7 @@ _LONGEST_KEY = 200
 _DIGEST_BYTES = 20
 
 
-class LimitsFailed(Exception):
+class LimitsFailed(Unavailable):
     """The rows cannot be used; nothing was counted."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from shared.plugin.consumer import ConsumerTable
 from shared.plugin.counters import Counters
 from shared.plugin.responses import Zone
+from shared.unavailable import Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Fetched:
     body: bytes
 
 
-class FetchFailed(Exception):
+class FetchFailed(Unavailable):
     """No answer has come; the message says why, and names no secret."""
 
 

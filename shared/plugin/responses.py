@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from shared.unavailable import Unavailable
 
-class ZoneFailed(Exception):
+
+class ZoneFailed(Unavailable):
     """The zone cannot be used."""
 
 
