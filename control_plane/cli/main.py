@@ -1,4 +1,4 @@
-"""The command line: `waspgate up | control-plane | data-plane | reload | plugin ...`.
+"""The command line: `waspgate up | control-plane | data-plane | reload | apply | diff | dump | explain | status | plugin ...`.
 
 The law: a command only gathers its settings and starts processes; the planes never import each other, and this is the
 one place that knows how both are started.
@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 from control_plane.cli import up as both
+from control_plane.cli.configuration import commands as configuration
 from control_plane.cli.errors import CommandError
+from control_plane.cli.explain import explain
 from control_plane.cli.plugin.commands import app as plugin
 from control_plane.cli.reload import reload
 from control_plane.cli.secrets import app as secrets
@@ -236,6 +238,8 @@ def reload_data_plane(listen: Listen = None, config: ConfigOrGateway = None) -> 
 
 
 app.command(name="status", epilog="Example: waspgate status --watch")(show_status)
+configuration.register(app)
+app.command(epilog="Example: waspgate explain GET http://example.com/hello -H 'X-Api-Version: 2'")(explain)
 app.add_typer(plugin)
 app.add_typer(secrets)
 

@@ -44,13 +44,13 @@ def run(settings: Settings) -> int:
 def become_data_plane(settings: Settings) -> None:
     """Replace this process by the data plane, so that signals and the exit status are its own."""
     arguments = [sys.executable, *DATA_PLANE]
-    os.execve(sys.executable, arguments, _environment(settings))
+    os.execve(sys.executable, arguments, environment(settings))
 
 
 async def _supervise(settings: Settings) -> int:
     planes = {
-        "control plane": await _start(CONTROL_PLANE, _environment(settings) | settings.variables()),
-        "data plane": await _start(DATA_PLANE, _environment(settings)),
+        "control plane": await _start(CONTROL_PLANE, environment(settings) | settings.variables()),
+        "data plane": await _start(DATA_PLANE, environment(settings)),
     }
     log.info(
         "waspgate is starting",
@@ -120,9 +120,9 @@ def _pages(settings: Settings) -> dict[str, str]:
     return {name: f"http://{address}{path}" for name, (address, path) in shown.items() if address and address.port}
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """What options and variables say, in place of what the caller's environment says; the data plane reads the file itself."""
     names = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *NAMES, "config")}
-    environment = {name: value for name, value in os.environ.items() if name not in names}
+    others = {name: value for name, value in os.environ.items() if name not in names}
     hidden = {f"{PREFIX}{name.upper()}" for name in OF_THE_CONTROL_PLANE}
-    return environment | {name: value for name, value in settings.variables().items() if name not in hidden}
+    return others | {name: value for name, value in settings.variables().items() if name not in hidden}

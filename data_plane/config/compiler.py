@@ -79,6 +79,11 @@ class Compiler:
         return store_problems(found)
 
     @property
+    def entries(self) -> Iterable[RouteEntry[Route]]:
+        """The routes of the last commit as the router has them."""
+        return self._entries.values()
+
+    @property
     def values(self) -> Values:
         """What secrets and references are."""
         return self._tables.values

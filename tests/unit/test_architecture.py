@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # its longest name here does: the snapshot is the vocabulary of the floors below the compiler too.
 FLOORS = (
     ("data_plane.__main__", "data_plane.supervisor"),
-    ("data_plane.worker", "data_plane.following"),
+    ("data_plane.worker", "data_plane.following", "data_plane.explain"),
     ("data_plane.http", "data_plane.h2", "data_plane.callout", "data_plane.tcp", "data_plane.tls", "data_plane.process"),
     ("data_plane.health", "data_plane.dns"),
     ("data_plane.exchange",),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from control_plane.cli.errors import CommandError
 from control_plane.cli.settings import OF_THE_CONTROL_PLANE, load_settings
 from control_plane.cli.settings import Settings as CliSettings
-from control_plane.cli.up import _environment
+from control_plane.cli.up import environment
 from data_plane import settings as data_plane
 from data_plane.dns.resolver import servers_of
 from data_plane.settings import Settings, SettingsError, load
@@ -75,11 +75,11 @@ def test_the_command_hands_on_what_the_file_does_not_say(tmp_path: Path, monkeyp
     file = tmp_path / "waspgate.toml"
     file.write_text("workers = 2\nstuck_after = 5\n")
     monkeypatch.setenv("WASPGATE_DRAIN_DELAY", "3")
-    environment = _environment(load_settings({"listen": "127.0.0.1:1234", "admin_key": "secret"}, file))
-    assert "secret" not in environment.values()
+    given = environment(load_settings({"listen": "127.0.0.1:1234", "admin_key": "secret"}, file))
+    assert "secret" not in given.values()
 
     def now() -> Settings:
-        return load([], environment)
+        return load([], given)
 
     assert (now().port, now().workers, now().tuning.stuck_after, now().tuning.drain_delay) == (1234, 2, 5, 3)
     file.write_text("workers = 3\n")
