@@ -16,7 +16,7 @@ from data_plane.config.kept import KeptSnapshot, kept_path
 from data_plane.config.watcher import PATIENCE_SECONDS, ConfigWatcher
 from data_plane.observe.registration import Registration
 from shared.store.blobs import get_module
-from shared.store.contract import ConfigStore, StoreUnavailable
+from shared.store.contract import ConfigStore, Listing, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Following:
 
     async def run(self, watcher: ConfigWatcher, registration: Registration | None) -> None:
         """Never returns. There is no registration in a store that takes no writes."""
-        watcher.kept = self._kept
+        watcher.kept = None if self._kept is None else _WhileAway(self._store, self._kept)
         async with AsyncExitStack() as stack:
             await self._open(stack)
             if self._kept is not None:
@@ -68,6 +68,24 @@ class Following:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
             else:
                 return
+
+
+class _WhileAway:
+    """What is kept is needed by nobody while the store answers, however long a listing of it takes."""
+
+    def __init__(self, store: ConfigStore, kept: KeptSnapshot) -> None:
+        self._store = store
+        self._kept = kept
+        self.listed = kept.listed
+        self.changed = kept.changed
+
+    async def read(self) -> Listing | None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._store.revision()
+        except (StoreUnavailable, TimeoutError):
+            return await self._kept.read()
+        return None
 
 
 async def _register(stack: AsyncExitStack, registration: Registration) -> None:
