@@ -90,9 +90,12 @@ class Compression(Plugin[C]):
             return False
         if request.asked.fields.minor_version < self._from_version or request.asked.method == b"HEAD":
             return False
+        # First what most responses fail by.
+        if not self._is_listed(response.header("content-type")):
+            return False
         if (response.header("content-encoding") or "identity").lower() != "identity" or response.header("content-range"):
             return False
-        return self._is_listed(response.header("content-type")) and not _forbids(request) and not _forbids(response)
+        return not _forbids(request) and not _forbids(response)
 
     def _is_listed(self, content_type: str | None) -> bool:
         if content_type is None:
