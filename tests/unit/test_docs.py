@@ -118,3 +118,15 @@ def test_every_promise_names_tests_that_exist() -> None:
         for file, test in named:
             assert (ROOT / file).is_file(), file
             assert re.search(rf"^\s*(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE), f"{file}::{test}"
+
+
+def test_every_lesson_of_others_names_tests_that_exist() -> None:
+    lessons = [
+        line for line in (ROOT / "docs/security.md").read_text().splitlines() if "CVE-" in line and line.startswith("| ")
+    ]
+    assert len(lessons) > 10
+    for lesson in lessons:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", lesson)
+        assert named, f"no test holds: {lesson}"
+        for file, test in named:
+            assert re.search(rf"^\s*(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE), f"{file}::{test}"
