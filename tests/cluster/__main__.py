@@ -63,6 +63,10 @@ async def measure(cluster: Cluster, key: str, module: bytes, options: argparse.N
                 await todo.all(options.only)
             except (TimeoutError, EngineError) as error:
                 wrong.append(f"{todo.steps[-1].name}: {error}")
+        async with httpx.AsyncClient(base_url=load.base_url, timeout=10, trust_env=False) as gateway:
+            status = await configuration.admin_through(gateway)
+        if status != 403:
+            wrong.append(f"the Admin API was reached through the gateway, and answered {status}")
         wrong += await dashboard.ask(url(cluster, "PROMETHEUS_PORT"))
     rows = books(todo.steps, load.requests)
     failed = [f"{row.step.name}: {request}" for row in rows for request in row.failed]

@@ -72,6 +72,17 @@ class Configuration:
                 await self._arrived(container, revision)
         return taken - began, loop.time() - taken
 
+    async def admin_through(self, gateway: httpx.AsyncClient) -> int:
+        """The status for somebody who has the key, and asks for the Admin API by a route that leads there."""
+        document = {"uri": "/apisix/admin/*", "upstream": {"nodes": {"control-plane:9180": 1}}}
+        revision = await self._write("PUT", "routes/door", json=document)
+        for container in await self._cluster.containers("data-plane"):
+            await self._arrived(container, revision)
+        key = self._client.headers["x-api-key"]
+        status = (await gateway.get("/apisix/admin/routes", headers={"x-api-key": key})).status_code
+        await self._write("DELETE", "routes/door")
+        return status
+
     async def _arrived(self, container: Container, revision: int) -> None:
         async def look() -> bool:
             workers = json.loads(await self._cluster.python(container, WORKERS))

@@ -65,8 +65,10 @@ class Run:
             step.hurt_ended = asyncio.get_running_loop().time()
 
     async def _hurt_all(self, service: str, fault: Fault) -> None:
-        for container in await self.cluster.containers(service):
-            async with self._step(f"{container}: {fault.name}", fault.cost) as step:
+        containers = await self.cluster.containers(service)
+        for container in containers:
+            who = service if len(containers) == 1 else str(container)
+            async with self._step(f"{who}: {fault.name}", fault.cost) as step:
                 await self._hurt(container, fault, step)
 
     async def _hurt(self, container: Container, fault: Fault, step: Step) -> None:
