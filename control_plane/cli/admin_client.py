@@ -7,6 +7,7 @@ gateway on this machine has made for itself.
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from control_plane.admin_key import FILE_NAME
 from control_plane.cli.errors import CommandError
+from control_plane.cli.key_file import read_key_file
 from control_plane.cli.settings import Settings
 
 # A module that the gateway has not seen is compiled and tried before the answer.
@@ -60,10 +62,11 @@ class AdminClient:
     """Every method raises CommandError, of which Refused is one."""
 
     def __init__(self, settings: Settings) -> None:
-        self._base = f"http://{settings.admin}/apisix/admin"
+        self._base = f"{'http' if settings.admin_tls_cert is None else 'https'}://{settings.admin}/apisix/admin"
         self._key = _key(settings)
         # Whatever proxy the environment names, it is not between this machine and its own gateway.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        secured = urllib.request.HTTPSHandler(context=_tls(settings))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), secured)
 
     def get(self, path: str) -> dict[str, Any]:
         return self.send("GET", path).document
@@ -85,9 +88,26 @@ class AdminClient:
             raise CommandError(f"cannot reach the Admin API at {url}: {getattr(error, 'reason', error)}") from error
 
 
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Trusts the certificate of the settings itself, or who is in its file; shows it where clients have to show one."""
+    if settings.admin_tls_cert is None:
+        return None
+    context = ssl.create_default_context()
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(settings.admin_tls_cert)
+        if settings.admin_tls_key is not None and settings.admin_client_ca is not None:
+            context.load_cert_chain(settings.admin_tls_cert, settings.admin_tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise CommandError(f"{settings.admin_tls_cert} (admin_tls_cert) cannot be used: {error}") from error
+    return context
+
+
 def _key(settings: Settings) -> str:
     if settings.admin_key is not None:
         return settings.admin_key.get_secret_value()
+    if settings.admin_key_file is not None:
+        return read_key_file(settings.admin_key_file)
     path = settings.key_directory / FILE_NAME
     try:
         return path.read_text(encoding="utf-8").strip()

@@ -14,8 +14,10 @@ import httpx
 import pytest
 
 from control_plane.auth.hashing import hash_key
+from control_plane.cli.admin_client import AdminClient
 from control_plane.cli.errors import CommandError
 from control_plane.cli.secrets import rotate
+from control_plane.cli.settings import load_settings
 from shared.secrets.keyring import new_key
 from tests.support.certificates import make_certificates
 from tests.support.command import Command, free_port, running, wait_until
@@ -82,6 +84,11 @@ def test_a_client_shows_a_certificate_and_a_key(guarded: Guarded) -> None:
         assert viewer.delete("routes/1").status_code == 401
     with guarded.client("another key of some length") as nobody:
         assert nobody.get("routes/1").status_code == 401
+
+
+def test_commands_take_the_same_settings(guarded: Guarded) -> None:
+    settings = load_settings({"admin_key": ADMIN}, guarded.audit.parent / "waspgate.toml")
+    assert AdminClient(settings).get("schema/route")["type"] == "object"
 
 
 def test_without_a_certificate_no_request_is_read(guarded: Guarded) -> None:
