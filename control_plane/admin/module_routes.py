@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from control_plane.admin.answers import simulated
 from control_plane.admin.body import read_module
 from control_plane.admin.modules import Modules
 from control_plane.admin.openapi import FAILURES, response
@@ -42,9 +43,11 @@ class ModuleRoutes:
     async def upload(self, id: str, request: Request, options: Deletes) -> Response:
         name = checked_id(PLUGINS, id)
         report = await self._modules.accept(await read_module(request, MAX_MODULE_BYTES))
-        written = await self._resources.set_module(PLUGINS, name, report.sha256, options)
-        body = {"key": written.key, **asdict(report)}
-        return answer(201 if written.created else 200, body, written.revision)
+        outcome = await self._resources.set_module(PLUGINS, name, report.sha256, options)
+        if options.simulate:
+            return simulated((outcome,))
+        body = {"key": outcome.key, **asdict(report)}
+        return answer(201 if outcome.created else 200, body, outcome.revision)
 
     async def download(self, id: str) -> Response:
         item = await self._resources.get(PLUGINS, checked_id(PLUGINS, id))

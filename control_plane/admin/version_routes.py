@@ -13,13 +13,14 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from control_plane.admin.answers import simulated, written
 from control_plane.admin.body import read_json_or
 from control_plane.admin.openapi import FAILURES, response
 from control_plane.admin.options import Deletes
 from control_plane.admin.paths import checked_id
 from control_plane.admin.resources import Resources
 from control_plane.admin.versions import choose
-from control_plane.errors import answer
+from control_plane.errors import BadRequest, answer
 from shared.schema.common import Maybe, Spec
 from shared.schema.resources import RESOURCES, validate
 from shared.schema.wasm_plugin import Sha256
@@ -29,8 +30,10 @@ PATH = "/wasm_plugins/{id}"
 
 
 class RollbackSpec(Spec):
-    """Without a word about it: the version that was in service before the one that is."""
+    """Without a word about it: the version that was in service before the one that is. `revision` is of the store: the whole
+    plugin as it was then."""
 
+    revision: Maybe[Annotated[int, Field(ge=1)]] = None
     version: Maybe[Annotated[int, Field(ge=1)]] = None
     sha256: Maybe[Sha256] = None
 
@@ -55,11 +58,17 @@ class VersionRoutes:
     async def roll_back(self, id: str, request: Request, options: Deletes) -> Response:
         name = checked_id(PLUGINS, id)
         wanted = validate(RollbackSpec, await read_json_or(request, {}))
+        if wanted.revision is not None:
+            if wanted.version is not None or wanted.sha256 is not None:
+                raise BadRequest("a revision names the whole plugin as it was: version and sha256 name only its module")
+            return written(await self._resources.restore(PLUGINS, name, wanted.revision, options), options)
         current = await self._current(name)
         version = choose(await self._resources.module_versions(name), current, number=wanted.version, sha256=wanted.sha256)
-        written = await self._resources.set_module(PLUGINS, name, version.sha256, options)
-        body = {"key": written.key, "value": written.value, "version": version.version}
-        return answer(200, body, written.revision)
+        outcome = await self._resources.set_module(PLUGINS, name, version.sha256, options)
+        if options.simulate:
+            return simulated((outcome,))
+        body = {"key": outcome.key, "value": outcome.value, "version": version.version}
+        return answer(200, body, outcome.revision)
 
     async def _current(self, name: str) -> str | None:
         """The digest of the plugin's module; raises KeyNotFound."""
@@ -81,6 +90,8 @@ _ROLLBACK: dict[str, Any] = {
     "operation_id": "post_wasm_plugin_rollback",
     "responses": {
         200: response("The plugin as it is now", "RolledBack"),
+        201: response("The plugin, which had been deleted", "Written"),
+        412: response("It is not what If-Match says", "Mismatch"),
         404: response("There is no such plugin", "KeyNotFound"),
         **FAILURES,
     },

@@ -31,16 +31,25 @@ class Output(Enum):
     JSON = "json"
 
 
+Method = Annotated[str, typer.Argument(metavar="METHOD", help="As GET")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="As http://example.com/path?query")]
+Header = Annotated[
+    list[str] | None, typer.Option("-H", "--header", metavar="NAME: VALUE", help="A field, repeatable", show_default=False)
+]
+Store = Annotated[
+    str | None, typer.Option(metavar="URL", help="The gateway's store, default that of `waspgate up`  [env: WASPGATE_STORE]")
+]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")]
+
+
 def explain(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="As GET")],
-    url: Annotated[str, typer.Argument(metavar="URL", help="As http://example.com/path?query")],
-    header: Annotated[list[str] | None, typer.Option("-H", "--header", metavar="NAME: VALUE", help="A field, repeatable")] = None,
+    method: Method,
+    url: Url,
+    header: Header = None,
     data: Annotated[str, typer.Option("-d", "--data", metavar="TEXT", help="The body")] = "",
     client: Annotated[str, typer.Option(metavar="ADDRESS", help="Who asks")] = "127.0.0.1",
-    store: Annotated[
-        str | None, typer.Option(metavar="URL", help="The gateway's store, default that of `waspgate up`  [env: WASPGATE_STORE]")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")] = None,
+    store: Store = None,
+    config: Config = None,
     output: Annotated[Output, typer.Option("--output", help="How the result is shown")] = Output.TEXT,
 ) -> None:
     """Say which route a request takes, through which plugins, to which upstream; and why other routes do not take it."""
