@@ -34,7 +34,7 @@ export GOPATH := $(CURDIR)/.build/go
 export npm_config_cache := $(CURDIR)/.build/npm
 export npm_config_update_notifier := false
 
-.PHONY: up down test test-cluster conformance soak lint format types bench bench-control plugins core compiled clean help \
+.PHONY: up down test test-cluster conformance soak lint format types bench bench-control bench-plugins plugins core compiled clean help \
   plugins-c plugins-assemblyscript plugins-rust plugins-go
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
@@ -49,6 +49,7 @@ help:
 	@echo "make soak    ten minutes of mixed traffic, with everything going on; OPTIONS=\"--minutes 2\" for less"
 	@echo "make bench   CPU per request beside Envoy and nginx"
 	@echo "make bench-control  how soon a change is live, and what a configuration costs"
+	@echo "make bench-plugins  what each native plugin adds to a request"
 	@echo "make plugins the example plugins, into .build/plugins/; plugins-c (rust, go, assemblyscript) those of a language"
 	@echo "make clean   forget everything that was fetched or built"
 
@@ -88,6 +89,9 @@ bench: $(VENV)/.bench $(CORE) compiled .build/plugins/c-headers.wasm
 
 bench-control: $(READY) $(CORE) compiled
 	@$(PY) -m tests.bench_control $(OPTIONS)
+
+bench-plugins: $(READY) compiled
+	@$(PY) -m tests.bench_plugins $(OPTIONS)
 
 plugins: $(PLUGINS)
 plugins-c: $(call modules,$(C_PLUGINS))
