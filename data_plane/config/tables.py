@@ -21,6 +21,7 @@ from shared.schema.common import Spec
 from shared.schema.resources import parse_stored
 from shared.schema.secret import SecretSpec, read_secret
 from shared.secrets.keyring import Keyring
+from shared.secrets.references import BEGINNING
 from shared.store.contract import Entry, Event, Listing
 
 S = TypeVar("S", bound=Spec)
@@ -130,6 +131,13 @@ class Tables:
 
     def _read(self, key: ResourceKey, entry: Entry) -> Spec:
         """Raises ValueError."""
+        spec = parse_stored(key.kind, self._meant(key, entry) if BEGINNING in entry.value else entry.value)
+        if isinstance(spec, SecretSpec):
+            self.values.manage(key.id, read_secret(key.id, spec.document))
+        return spec
+
+    def _meant(self, key: ResourceKey, entry: Entry) -> bytes:
+        """The value with its secrets in it. Raises ValueError."""
         try:
             read = self.values.read(key, entry.value)
         except UnknownError as error:
@@ -137,12 +145,9 @@ class Tables:
             raise
         if read.references:
             self._referring[key] = (entry, read.references)
-        spec = parse_stored(key.kind, read.data)
-        if isinstance(spec, SecretSpec):
-            self.values.manage(key.id, read_secret(key.id, spec.document))
         if read.problem:
             self._problems[key] = read.problem
-        return spec
+        return read.data
 
     def _delete(self, key: ResourceKey) -> None:
         self._lost.discard(key)

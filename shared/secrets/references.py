@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-# In JSON, whose writers may escape a slash.
+# In JSON every reference, and everything that is sealed, begins like this.
+BEGINNING: Final = b'"$'
+# Writers may escape a slash.
 IN_JSON: Final = re.compile(rb'"\$(?:env|ENV|secret):\\?/\\?/')
 SCHEMES: Final = ("$env://", "$ENV://", "$secret://")
 _ENV: Final = re.compile(r"\$(?:env|ENV)://(?P<name>[^/\s]+)(?:/(?P<member>.+))?")
