@@ -9,7 +9,7 @@ import pytest
 from control_plane.cli.errors import USAGE, CommandError
 from control_plane.cli.key_file import read_key_file
 from control_plane.cli.settings import Address, check_exposure, load_settings, state_directory
-from control_plane.cli.up import _environment
+from control_plane.cli.up import environment
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_the_admin_key_can_stand_in_a_file(tmp_path: Path) -> None:
     check_exposure(settings)
     assert settings.admin_key_file == file
     assert read_key_file(file) == "of-a-secret"
-    assert "WASPGATE_ADMIN_KEY_FILE" not in _environment(settings)
+    assert "WASPGATE_ADMIN_KEY_FILE" not in environment(settings)
     with pytest.raises(CommandError, match="--admin-key and --admin-key-file: give one of the two"):
         load_settings({"admin_key": "another", "admin_key_file": str(file)}, None)
 

@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.cli.errors import CommandError
 from control_plane.cli.settings import load_settings
-from control_plane.cli.up import _environment
+from control_plane.cli.up import environment
 from data_plane.settings import SettingsError, StreamListen, load
 
 STORE = ("--store", "sqlite:///x.db")
@@ -63,8 +63,8 @@ def test_what_is_no_address(text: str, message: str, monkeypatch: pytest.MonkeyP
 def test_the_commands_hand_them_on(options: dict[str, Any], file: str, tmp_path: Path) -> None:
     path = tmp_path / "waspgate.toml"
     path.write_text(file)
-    environment = _environment(load_settings(options, path))
-    assert load(STORE, environment).streams == (PLAIN, TLS)
+    handed_on = environment(load_settings(options, path))
+    assert load(STORE, handed_on).streams == (PLAIN, TLS)
 
 
 def test_a_file_that_means_something_else(tmp_path: Path) -> None:
