@@ -68,6 +68,8 @@ class KeptSnapshot:
         self._writes = writes
         self._pending = _Pending()
         self._writing: asyncio.Task[None] | None = None
+        # What is being written just now.
+        self._thread: asyncio.Future[None] | None = None
         self._said = ""
 
     def __repr__(self) -> str:
@@ -103,6 +105,8 @@ class KeptSnapshot:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
             self._writing = None
+        if self._thread is not None:
+            await asyncio.gather(self._thread, return_exceptions=True)
         await self._flush()
 
     def _write_soon(self) -> None:
@@ -121,7 +125,8 @@ class KeptSnapshot:
             return
         try:
             # A thread cannot be cancelled, and must not be met by another one.
-            await asyncio.shield(asyncio.to_thread(self._write, pending))
+            self._thread = asyncio.ensure_future(asyncio.to_thread(self._write, pending))
+            await asyncio.shield(self._thread)
             self._said = ""
         except (OSError, sqlite3.Error) as error:
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):

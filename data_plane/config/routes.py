@@ -18,8 +18,8 @@ from data_plane.config.holders import Held
 from data_plane.config.identity import kept
 from data_plane.config.merging import authenticates, merge_binding
 from data_plane.config.natives import Natives
-from data_plane.config.snapshot import Binding, Route, Timeouts, Upstream, WasmPlugin
-from data_plane.config.upstreams import UpstreamTable, timeouts
+from data_plane.config.snapshot import Binding, OwnTimeouts, Route, Timeouts, Upstream, WasmPlugin
+from data_plane.config.upstreams import UpstreamTable
 from data_plane.routing.router import Conditions
 from shared.plugin_merge import effective_plugins
 from shared.schema.plugin_config import PluginConfigSpec
@@ -69,12 +69,13 @@ def compile_route(
         if isinstance(upstream, Upstream) and upstream.scheme not in HTTP_SCHEMES:
             upstream = "upstream_not_http"
     served = upstream if isinstance(upstream, Upstream) else None
+    mine = spec.timeout
     route = Route(
         id=route_id,
         name=spec.name or route_id,
         upstream=served,
         bindings=bindings,
-        timeouts=timeouts(spec.timeout, served.timeouts if served else Timeouts()),
+        timeouts=OwnTimeouts(mine.connect, mine.send, mine.read) if mine else served.timeouts if served else Timeouts(),
         service_id=spec.service_id,
         problem=upstream if isinstance(upstream, str) else None,
         program=program_of(bindings),

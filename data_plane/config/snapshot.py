@@ -39,6 +39,11 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnTimeouts(Timeouts):
+    """A route's own. They never equal those of an upstream, which its routes share, and which change in place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One server of an upstream; `authority` is what `pass_host: node` sends as Host.
 

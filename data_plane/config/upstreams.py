@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data_plane.balance.balancer import Balancer, Balancing
 from data_plane.balance.hash_key import hash_key
@@ -92,8 +92,10 @@ class UpstreamTable:
     def settle(self) -> None:
         """What was compiled counts from now on."""
         for upstream, fresh in self._renewals:
+            _copy(upstream.timeouts, fresh.timeouts)
             for name in Upstream.__slots__:
-                object.__setattr__(upstream, name, getattr(fresh, name))
+                if name != "timeouts":
+                    object.__setattr__(upstream, name, getattr(fresh, name))
         self._renewals.clear()
 
     def _next(self, name: str, spec: UpstreamSpec, content: _Content, before: _Compiled | None) -> _Compiled:
@@ -125,12 +127,17 @@ def _is_usable(content: _Content) -> bool:
 
 
 def _shows_no_difference(one: _Content, other: _Content) -> bool:
-    """Whether routes are the same with either: what they have taken from their upstream."""
-    return one.timeouts == other.timeouts and one.scheme == other.scheme and _is_usable(one) == _is_usable(other)
+    """Whether routes are the same with either: what they have taken from their upstream. Its timeouts they share with it."""
+    return one.scheme == other.scheme and _is_usable(one) == _is_usable(other)
 
 
-def timeouts(spec: TimeoutSpec | None, otherwise: Timeouts) -> Timeouts:
-    return otherwise if spec is None else Timeouts(spec.connect, spec.send, spec.read)
+def _copy(to: Timeouts, source: Timeouts) -> None:
+    for name in Timeouts.__slots__:
+        object.__setattr__(to, name, getattr(source, name))
+
+
+def _timeouts(spec: TimeoutSpec | None) -> Timeouts:
+    return Timeouts() if spec is None else Timeouts(spec.connect, spec.send, spec.read)
 
 
 def _content(spec: UpstreamSpec) -> _Content:
@@ -139,7 +146,7 @@ def _content(spec: UpstreamSpec) -> _Content:
         nodes=tuple(_node(server, spec, tls) for server in spec.servers),
         pass_host=spec.pass_host,
         upstream_host=(spec.upstream_host or "").encode(),
-        timeouts=timeouts(spec.timeout, Timeouts()),
+        timeouts=_timeouts(spec.timeout),
         keepalive_pool=KeepalivePool(pool.size, pool.idle_timeout, pool.requests),
         scheme=spec.scheme,
         stream_idle=STREAM_IDLE_SECONDS if spec.timeout is None else spec.timeout.read,
@@ -185,7 +192,8 @@ def _upstream(name: str, content: _Content, balancer: Balancer) -> Upstream:
         scheme=content.scheme,
         pass_host=content.pass_host,
         upstream_host=content.upstream_host,
-        timeouts=content.timeouts,
+        # Its own: they change in place.
+        timeouts=replace(content.timeouts),
         keepalive_pool=content.keepalive_pool,
         stream_idle=content.stream_idle,
         tls=content.tls,

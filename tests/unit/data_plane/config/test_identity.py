@@ -14,6 +14,8 @@ from data_plane.config.snapshot import Route, Snapshot, StreamRoute, Upstream
 from shared.keys import Kind
 from tests.support.config import UPSTREAM, Config, conf, plugin, wasm
 
+TIMES = {"connect": 1, "send": 2, "read": 3}
+
 
 @pytest.fixture
 def config() -> Config:
@@ -111,19 +113,42 @@ def test_a_service_with_new_nodes_leaves_its_routes_as_they_are(config: Config) 
     ("change", "upstream", "problem"),
     [
         ({"nodes": {"a.test": 0}}, False, "no_nodes"),
-        ({"nodes": {"a.test": 1}, "timeout": {"connect": 1, "send": 2, "read": 3}}, True, None),
+        ({"nodes": {"a.test": 1}, "timeout": TIMES}, True, None),
     ],
 )
 def test_what_routes_take_from_their_upstream_reaches_them(
     config: Config, change: dict[str, object], upstream: bool, problem: str | None
 ) -> None:
-    before = config.commit()
+    config.commit()
     config.put("upstreams", "u", change)
     after = config.commit().routes["1"]
     assert (after.upstream is not None, after.problem) == (upstream, problem)
     assert after.timeouts.read == (3 if upstream else 60)
     config.put("upstreams", "u", UPSTREAM)
-    assert config.commit().routes["1"].timeouts == before.routes["1"].timeouts
+    assert config.commit().routes["1"].timeouts.read == 60
+
+
+def test_new_timeouts_of_an_upstream_leave_its_routes_as_they_are(config: Config) -> None:
+    """100,000 routes may share them."""
+    before = config.commit()
+    config.put("upstreams", "u", {**UPSTREAM, "timeout": TIMES})
+    after = config.commit()
+    assert all(after.routes[id] is route for id, route in before.routes.items())
+    assert after.routes["1"].timeouts.read == 3
+
+
+def test_timeouts_of_a_route_that_are_those_of_its_upstream_by_chance_are_its_own(config: Config) -> None:
+    config.put("upstreams", "u", {**UPSTREAM, "timeout": TIMES})
+    config.put("routes", "own", {"uri": "/own", "upstream_id": "u", "timeout": TIMES})
+    config.put("routes", "comes", {"uri": "/comes", "upstream_id": "u", "timeout": TIMES})
+    config.put("routes", "goes", {"uri": "/goes", "upstream_id": "u"})
+    config.commit()
+    config.put("routes", "comes", {"uri": "/comes", "upstream_id": "u"})
+    config.put("routes", "goes", {"uri": "/goes", "upstream_id": "u", "timeout": TIMES})
+    config.commit()
+    config.put("upstreams", "u", UPSTREAM)
+    routes = config.commit().routes
+    assert {id: routes[id].timeouts.read for id in ("own", "comes", "goes")} == {"own": 3, "comes": 60, "goes": 3}
 
 
 def test_until_the_snapshot_is_made_nothing_of_it_is_seen(config: Config) -> None:
