@@ -176,6 +176,21 @@ async def test_two_gateways_have_one_limit(redis: Redis, plugin: str) -> None:
     await closed(other)
 
 
+async def test_a_client_that_leaves_while_it_is_counted_is_counted_out(redis: Redis) -> None:
+    conf = {**PLUGINS["limit-conn"], "policy": "redis", "redis_host": "127.0.0.1", "redis_port": redis.port, "key": "host"}
+    native = Native({"limit-conn": conf})
+    native.request()
+    answer, _ = native.stage.waiting.pop()
+    asking = asyncio.ensure_future(answer)
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    native.exchange.client_gone()
+    await native.host.work.pop(0)[1]
+    assert await asked(native) == 200
+    await closed(native)
+
+
 @pytest.mark.parametrize("plugin", PLUGINS)
 @pytest.mark.parametrize(("degrades", "status"), [(False, 500), (True, 200)])
 async def test_without_redis_the_answer_is_500_or_no_limit(plugin: str, degrades: bool, status: int) -> None:

@@ -10,6 +10,7 @@ it was and half what the last one took.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 from uuid import uuid4
 
@@ -43,11 +44,12 @@ class LimitConnConfig(LimitSpec):
 
 
 class _Inside(NamedTuple):
-    """`who` names it in Redis; `delay` in seconds."""
+    """`delay` in seconds; in Redis `who` names it, and `entering` has how many there are."""
 
     key: bytes
     delay: float
     who: str = ""
+    entering: asyncio.Future[Sequence[int]] | None = None
 
 
 class LimitConn(Plugin[LimitConnConfig]):
@@ -102,16 +104,17 @@ class LimitConn(Plugin[LimitConnConfig]):
 
     async def _enter(self, redis: RedisCounters, key: bytes, request: Request) -> Reply | None:
         who = uuid4().hex
-        # Before the answer: a client that leaves meanwhile has perhaps been counted.
-        request.context[self] = _Inside(key, 0.0, who)
+        entering = asyncio.ensure_future(redis.run(ENTER, _name(key), self._limit, self.config.key_ttl * 1000, who))
+        request.context[self] = _Inside(key, 0.0, who, entering)
         try:
-            (total,) = await redis.run(ENTER, _name(key), self._limit, self.config.key_ttl * 1000, who)
+            # A client that leaves meanwhile is counted perhaps, and then has to be counted out.
+            (total,) = await asyncio.shield(entering)
         except LimitsFailed as error:
             return self._failed(error)
         if total < 0:
             return self._refusal
         delay = self._delay_of(total)
-        request.context[self] = _Inside(key, delay, who)
+        request.context[self] = _Inside(key, delay, who, entering)
         return await self._wait(delay) if delay else None
 
     def log(self, request: Request, response: Response | None) -> None:
@@ -134,8 +137,11 @@ class LimitConn(Plugin[LimitConnConfig]):
         self._delay = (self._delay + max(0.0, exchange.duration_ns / 1e9 - delay)) / 2
 
     async def _leave(self, redis: RedisCounters, inside: _Inside) -> None:
+        assert inside.entering is not None
         try:
-            await redis.run(LEAVE, _name(inside.key), inside.who)
+            (total,) = await inside.entering
+            if total > 0:
+                await redis.run(LEAVE, _name(inside.key), inside.who)
         except LimitsFailed as error:
             self._host.failed(self.name, error)
 

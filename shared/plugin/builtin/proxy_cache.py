@@ -39,7 +39,7 @@ POSTED_BYTES = 64 << 10
 
 # Behind the expiry: a response, or the names of the fields that it varies by.
 _RESPONSE, _VARIES = b"R", b"V"
-# When it was kept (Unix time), for how long it is fresh, the length of its head.
+# When it was made (Unix time), for how long it is fresh, the length of its head.
 _KEPT = Struct("<ddI")
 
 
@@ -91,7 +91,7 @@ class ProxyCacheConfig(Spec):
 class _Asked:
     """What is known of a request that may be answered from the zone, and of what may be kept of its response."""
 
-    __slots__ = ("body", "complete", "head", "key", "label", "names", "size", "ttl")
+    __slots__ = ("age", "body", "complete", "head", "key", "label", "names", "size", "ttl")
 
     def __init__(self, key: bytes | None, label: str) -> None:
         """Without a key nothing will be kept."""
@@ -99,6 +99,8 @@ class _Asked:
         self.label = label
         self.head: bytes | None = None
         self.names: list[str] = []
+        # Seconds: how old the response was when it came, and how old it may become.
+        self.age = 0
         self.ttl = 0.0
         self.body: list[bytes] = []
         self.size = 0
@@ -216,24 +218,25 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
         came = Head(response.came)
         said = directives(came.header_values("cache-control"))
         names = varied_by(came.header_values("vary"))
-        ttl = self._lifetime(said, came)
+        age = seconds(came.header("age")) or 0
+        ttl = self._lifetime(said, came, age)
         is_for_one = not self.config.cache_set_cookie and came.header("set-cookie") is not None
-        if names is None or is_for_one or ttl <= 0 or response.content_length > self._most:
+        if names is None or is_for_one or ttl <= age or response.content_length > self._most:
             return
         # An authenticated consumer's responses are its own: its name is part of the key.
         isolated = self.config.consumer_isolation and request.consumer is not None
         with_credentials = not isolated and Head(request.asked.open).header("authorization") is not None
         if may_be_kept(said, with_credentials=with_credentials) and not _is_set(self._no_cache, request):
-            asked.head, asked.names, asked.ttl = response.came, names, ttl
+            asked.head, asked.names, asked.ttl, asked.age = response.came, names, ttl, age
 
-    def _lifetime(self, said: dict[str, str], head: Head) -> float:
+    def _lifetime(self, said: dict[str, str], head: Head, age: int) -> float:
         """Seconds. The zone in memory, as in APISIX, hears what responses say only where the configuration says so."""
         config = self.config
         if config.cache_strategy == "memory" and not config.cache_control:
-            return config.cache_ttl
+            return age + config.cache_ttl
         found = lifetime(said, head.header("expires"), self.clock())
         if found is None:
-            return 0 if config.cache_control else config.cache_ttl
+            return 0 if config.cache_control else age + config.cache_ttl
         return min(found, MAX_INT)
 
     def body_filter(self, request: Request, response: Response, data: bytes, eos: bool) -> bytes:
@@ -261,8 +264,8 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
                 self._failed(error)
 
     def _keep(self, asked: _Asked, key: bytes, head: bytes, request: Request) -> None:
-        now, zone = self.clock(), self._zone
-        expires = EXPIRY.pack(now + asked.ttl)
+        zone, born = self._zone, self.clock() - asked.age
+        expires = EXPIRY.pack(born + asked.ttl)
         before = zone.get(key)
         varied = before is not None and before[EXPIRY.size : EXPIRY.size + 1] == _VARIES
         if before is not None and (_names(before) if varied else []) != asked.names:
@@ -270,10 +273,10 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
             zone.purge(key)
             before = None
         if asked.names:
-            if before is None or EXPIRY.unpack_from(before)[0] < now + asked.ttl:
+            if before is None or EXPIRY.unpack_from(before)[0] < born + asked.ttl:
                 zone.put(key, expires + _VARIES + ",".join(asked.names).encode())
             key += _variant(request, asked.names)
-        row = (expires, _RESPONSE, _KEPT.pack(now, asked.ttl, len(head)), head, *asked.body)
+        row = (expires, _RESPONSE, _KEPT.pack(born, asked.ttl, len(head)), head, *asked.body)
         zone.put(key, b"".join(row))
 
     def _failed(self, error: ZoneFailed) -> None:

@@ -232,6 +232,8 @@ CONTROLLED = {**MEMORY, "cache_control": True}
         (("Cache-Control: max-age=60",), ["MISS", "HIT"]),
         (("Cache-Control: s-maxage=60, max-age=0",), ["MISS", "HIT"]),
         (("Cache-Control: max-age=wrong",), ["MISS", "MISS"]),
+        (("Cache-Control: max-age=60", "Age: 60"), ["MISS", "MISS"]),
+        (("Cache-Control: max-age=60", "Age: 59"), ["MISS", "HIT"]),
         ((f"Expires: {formatdate(NOW + 60, usegmt=True)}",), ["MISS", "HIT"]),
         ((f"Expires: {formatdate(NOW - 60, usegmt=True)}",), ["MISS", "MISS"]),
         (("Expires: 0",), ["MISS", "MISS"]),
@@ -271,6 +273,16 @@ def test_requests_may_take_what_is_stale(monkeypatch: pytest.MonkeyPatch, said: 
     cached.get(upstream=("Cache-Control: max-age=60",))
     cached.now += 70
     assert cached.labels("/p", f"Cache-Control: {said}", times=1) == [label]
+
+
+def test_what_other_caches_have_kept_is_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = Cached(monkeypatch, CONTROLLED)
+    cached.get(upstream=("Cache-Control: max-age=60", "Age: 40"))
+    cached.now += 19
+    kept = cached.get()
+    assert (kept["apisix-cache-status"], kept.all("age")) == ("HIT", ["59"])
+    cached.now += 2
+    assert cached.labels(times=1) == ["EXPIRED"]
 
 
 def test_on_disk_a_response_may_say_how_long_it_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
