@@ -79,6 +79,7 @@ def test_keys_follow_consumers_and_credentials(config: Config) -> None:
 
 def test_of_two_with_one_key_the_first_by_name_has_it_on_every_worker(config: Config) -> None:
     put(config, "rose", "same")
+    assert whose(config, "same") == "rose"
     put(config, "jack", "same")
     config.put("credentials", "jack/a", {"plugins": {"key-auth": {"key": "same"}}})
     assert whose(config, "same") == "jack"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Coroutine
 from typing import Any, ClassVar, Literal
 
 import pytest
 
+from data_plane.http.head import parse_request
 from shared.plugin import Plugin, Reply, Request, Spec
 from shared.plugin.body import WholeBody
 from shared.plugin.plugin import Answer
 from shared.plugin.registry import registry
+from tests.support.exchange import Client
 from tests.support.native import Native, refusal
 
 CONSUMERS = {
@@ -65,6 +68,15 @@ class ByBody(Plugin[Nothing]):
         return WholeBody(8, lambda request, body: None if body == b"secret" else Reply(401))
 
 
+class ByOtherBody(ByBody):
+    """One of 5 bytes at most."""
+
+    name = "by-other-body"
+
+    def rewrite(self, request: Request) -> Answer:
+        return WholeBody(5, lambda request, body: None if body == b"other" else Reply(401))
+
+
 class Waiting(ByBody):
     name = "waiting"
 
@@ -78,6 +90,7 @@ class Waiting(ByBody):
 @pytest.fixture(autouse=True)
 def _others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry().plugins, "by-body", ByBody)
+    monkeypatch.setitem(registry().plugins, "by-other-body", ByOtherBody)
     monkeypatch.setitem(registry().plugins, "waiting", Waiting)
 
 
@@ -92,8 +105,12 @@ def test_one_that_reads_the_body_and_one_behind_it() -> None:
 
 
 def test_two_that_read_the_body() -> None:
-    plugins: list[dict[str, Any]] = [{"by-body": {}}, {"by-body": {}}, {"key-auth": {}}]
+    plugins: list[dict[str, Any]] = [{"by-body": {}}, {"by-other-body": {}}, {"key-auth": {}}]
     message = native(plugins).request("/p", "apikey: one", method="POST", body=b"other")
+    assert message is not None
+    assert message["x-consumer-username"] is None
+    # Too long for the second, which thus lets nobody pass.
+    message = native(plugins).request("/p", "apikey: one", method="POST", body=b"longer")
     assert message is not None
     assert message["x-consumer-username"] == "jack"
 
@@ -113,3 +130,20 @@ def test_two_that_read_the_body() -> None:
 )
 def test_bad_configurations_are_refused(conf: dict[str, Any], text: str) -> None:
     assert text in refusal("multi-auth", conf)
+
+
+async def test_one_that_waits() -> None:
+    def first(plugins: list[dict[str, Any]], *fields: str) -> Coroutine[Any, Any, Reply | None]:
+        stage = native(plugins)
+        request = Request(parse_request(f"GET /p HTTP/1.1\r\nHost: t\r\n{''.join(fields)}".encode()), Client(stage.stage), None)
+        answer = stage.route.bindings[0].bound.plugin.rewrite(request)  # type: ignore[union-attr]
+        assert isinstance(answer, Coroutine)
+        return answer
+
+    assert await first([{"waiting": {}}, {"key-auth": {}}], "apikey: one\r\n") is None
+    refused = await first([{"waiting": {}}, {"key-auth": {}}])
+    assert refused is not None
+    assert refused.status == 401
+    # It cannot hold the request for its body any more.
+    with pytest.raises(TypeError):
+        await first([{"waiting": {}}, {"by-body": {}}])
