@@ -8,6 +8,7 @@ they do to kept ones as well. Keys never mix routes, schemes, hosts, methods (bu
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from hashlib import blake2b
 from struct import Struct
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -18,7 +19,7 @@ from shared.limits.rows import EXPIRY, prefix_of
 from shared.plugin.body import WholeBody
 from shared.plugin.builtin.caching import directives, lifetime, may_be_kept, seconds, variant, varied_by
 from shared.plugin.fields import Status, refused
-from shared.plugin.head import FRAMING_NAMES, Head
+from shared.plugin.head import Head
 from shared.plugin.plugin import Answer, Plugin
 from shared.plugin.reply import Reply
 from shared.plugin.request import Request, Response
@@ -107,6 +108,26 @@ class _Asked:
         self.complete = False
 
 
+class KeptReply(Reply):
+    """An open head as it was kept. Its fields are taken apart for those who ask (a chain with Wasm plugins, `_meta`)."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        self.status = int(head[9:12])
+        self.body = body
+        self._head = head
+
+    def __getattr__(self, name: str) -> tuple[tuple[str, str], ...]:
+        if name != "headers":
+            raise AttributeError(name)
+        self.headers = tuple(Head(self._head).headers())
+        return self.headers
+
+    def open_head(self) -> bytes:
+        return self._head
+
+
 class ProxyCache(Plugin[ProxyCacheConfig]):
     name = "proxy-cache"
     priority = 1085
@@ -115,7 +136,7 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
 
     def __init__(self, config: ProxyCacheConfig, metadata: object = None) -> None:
         super().__init__(config)
-        self._parts = [compile_template(part) for part in config.cache_key]
+        self._parts = [_KEYS.get(part) or compile_template(part).render for part in config.cache_key]
         self._bypass = [compile_template(part) for part in config.cache_bypass or ()]
         self._no_cache = [compile_template(part) for part in config.no_cache or ()]
         self._statuses = frozenset(config.cache_http_status)
@@ -146,15 +167,12 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
         return WholeBody(POSTED_BYTES, self._look)
 
     def _key(self, request: Request, method: str, body: bytes) -> bytes:
-        digest = blake2b(self._prefix, digest_size=20)
         consumer = request.consumer if self.config.consumer_isolation else None
         route = "" if request.route is None else request.route.id
-        whose = ("", "") if consumer is None else ("consumer", consumer.username)
-        for part in (route, request.scheme, request.host, method, *whose, *(part.render(request) for part in self._parts)):
-            data = part.encode("utf-8", "surrogateescape")
-            digest.update(b"%d:" % len(data) + data)
-        digest.update(body)
-        return digest.digest()
+        whose = None if consumer is None else consumer.username
+        parts = (route, request.scheme, request.host, method, whose, [part(request) for part in self._parts])
+        # As Python writes it, each part has its quotes.
+        return blake2b(self._prefix + repr(parts).encode() + body, digest_size=20).digest()
 
     def _purge(self, request: Request) -> Reply:
         try:
@@ -193,14 +211,8 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
         if label != "HIT":
             return label, None
         start = EXPIRY.size + 1 + _KEPT.size
-        return label, self._reply(Head(row[start : start + length]), row[start + length :], max(0, int(age)))
-
-    def _reply(self, head: Head, body: bytes, age: int) -> Reply:
-        if self.config.hide_cache_headers:
-            _hide(head)
-        fields = [(name, value) for name, value in head.headers() if name.lower() not in _NOT_KEPT]
-        status = int(head.raw[9:12])
-        return Reply(status, body, (*fields, ("Age", str(age))))
+        head = row[start : start + length] + b"Age: %d\r\n" % max(0, age)
+        return label, KeptReply(head, row[start + length :])
 
     # The response.
 
@@ -276,7 +288,10 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
             if before is None or EXPIRY.unpack_from(before)[0] < born + asked.ttl:
                 zone.put(key, expires + _VARIES + ",".join(asked.names).encode())
             key += _variant(request, asked.names)
-        row = (expires, _RESPONSE, _KEPT.pack(born, asked.ttl, len(head)), head, *asked.body)
+        kept = Head(head)
+        for name in _NOT_KEPT:
+            kept.remove_header(name)
+        row = (expires, _RESPONSE, _KEPT.pack(born, asked.ttl, len(kept.raw)), kept.raw, *asked.body)
         zone.put(key, b"".join(row))
 
     def _failed(self, error: ZoneFailed) -> None:
@@ -286,8 +301,14 @@ class ProxyCache(Plugin[ProxyCacheConfig]):
             self._host.failed(self.name, error)
 
 
-# What the gateway writes itself, each time anew.
-_NOT_KEPT = FRAMING_NAMES | {"age", STATUS.lower()}
+# What the plugin writes itself, each time anew.
+_NOT_KEPT = ("Age", STATUS)
+# Most keys are made of these; their variables say the same.
+_KEYS: dict[str, Callable[[Request], str]] = {
+    "$host": lambda request: request.host,
+    "$request_uri": lambda request: request.asked_target,
+    "$uri": lambda request: request.path,
+}
 
 
 def _hide(head: Head) -> None:
