@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from shared.expression.language import compile_expression
+from shared.plugin.alternatives import compile_alternatives
 from shared.plugin.batch import BatchLimits
 from shared.plugin.builtin.logger import Expression, Logger, LoggerConfig, LoggerMetadata
 from shared.plugin.host import Host
@@ -51,7 +51,7 @@ class FileLogger(Logger[FileLoggerConfig]):
     def __init__(self, config: FileLoggerConfig, metadata: Any = None) -> None:  # noqa: ANN401 - FileLoggerMetadata
         super().__init__(config, metadata)
         self.path = config.path or (None if metadata is None else metadata.path)
-        self._tells = None if config.match is None else compile_expression(config.match).matches
+        self._tells = None if config.match is None else compile_alternatives(config.match)
 
     def attach(self, host: Host) -> None:
         super().attach(host)

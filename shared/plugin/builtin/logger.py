@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from shared.expression.language import ExpressionError, compile_expression
+from shared.expression.language import ExpressionError
+from shared.plugin.alternatives import compile_alternatives
 from shared.plugin.batch import Batches, BatchLimits
 from shared.plugin.fields import refused
 from shared.plugin.host import Host
@@ -34,11 +35,9 @@ def _a_format(source: dict[str, Any]) -> dict[str, Any]:
 
 def _an_expression(rules: list[Any]) -> list[Any]:
     try:
-        expression = compile_expression(rules)
+        compile_alternatives(rules)
     except ExpressionError as error:
         raise refused(f"failed to validate the expression: {error}") from None
-    if expression.needs_body:
-        raise refused("an expression about the request's body cannot decide here: the body is not kept whole")
     return rules
 
 
@@ -166,7 +165,7 @@ class Logger(Plugin[C]):
 def _matches(rules: list[Any] | None) -> Any:  # noqa: ANN401 - a predicate
     if rules is None:
         return lambda request, response: True
-    matches = compile_expression(rules).matches
+    matches = compile_alternatives(rules)
 
     def asked(request: Request, response: Response | None) -> bool:
         variables = request.variables

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from shared.expression.language import ExpressionError, compile_expression
+from shared.expression.language import ExpressionError
+from shared.plugin.alternatives import compile_alternatives
 from shared.plugin.fields import refused
 from shared.plugin.request import Request
 
@@ -13,11 +14,9 @@ from shared.plugin.request import Request
 def check_vars(rules: list[Any]) -> list[Any]:
     """A field's validator; raises PydanticCustomError."""
     try:
-        expression = compile_expression(rules)
+        compile_alternatives(rules)
     except ExpressionError as error:
         raise refused(f"failed to create vars expression: {error}") from None
-    if expression.needs_body:
-        raise refused("an expression about the request's body cannot decide here: the body comes later")
     return rules
 
 
@@ -26,7 +25,7 @@ class Sample:
 
     def __init__(self, percentage: int | None, rules: list[Any] | None) -> None:
         self._percentage = percentage
-        self._matches = None if rules is None else compile_expression(rules).matches
+        self._matches = None if rules is None else compile_alternatives(rules)
 
     def takes(self, request: Request) -> bool:
         if self._percentage is not None and random.random() * 100 >= self._percentage:

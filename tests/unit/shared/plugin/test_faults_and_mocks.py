@@ -82,6 +82,14 @@ def test_a_delayed_request_goes_on(slept: list[float]) -> None:
     assert scene.recorded.upstream[0].endswith(b"ab")
 
 
+@pytest.mark.parametrize(("target", "status"), [("/?a=1&b=2", 503), ("/?c=3", 503), ("/?a=1", None)])
+def test_one_of_several_lists_of_rules_is_enough(target: str, status: int | None) -> None:
+    rules = [[["arg_a", "==", "1"], ["arg_b", "==", "2"]], [["arg_c", "==", "3"]]]
+    scene = Native({"fault-injection": {"abort": {"http_status": 503, "vars": rules}}})
+    passed = scene.request(target)
+    assert (None if passed else scene.answer.status) == status
+
+
 @pytest.mark.parametrize(
     "delay", [{"duration": 0}, {"duration": 1, "percentage": 0}, {"duration": 1, "vars": [["uri", "==", "/"]]}], ids=str
 )

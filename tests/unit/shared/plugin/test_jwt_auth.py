@@ -152,6 +152,7 @@ REFUSED: list[tuple[str, str | None, str]] = [
     ("not yet", token({"nbf": 1001}), "failed to verify jwt"),
     ("exp that is no time", token({"exp": "2000"}), "failed to verify jwt"),
     ("exp that is true", token({"exp": True}), "failed to verify jwt"),
+    ("nbf that is true", token({"nbf": True}), "failed to verify jwt"),
     ("endless exp", signed(b'{"alg":"HS256"}', b'{"key": "jack-key", "exp": 1e999}'), "failed to verify jwt"),
 ]
 

@@ -270,6 +270,16 @@ def test_a_file_only_of_what_matches(tmp_path: Path) -> None:
     assert [json.loads(line)["a"] for line in path.read_bytes().splitlines()] == ["/2"]
 
 
+def test_a_file_of_what_one_of_several_lists_matches(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    rules = [[["arg_a", "==", "1"], ["arg_b", "==", "2"]], [["status", "==", 404]]]
+    logged = Logged("file-logger", path=str(path), match=rules, log_format={"a": "$request_uri"})
+    for target, status in (("/?a=1", 200), ("/?a=1&b=2", 200), ("/", 404)):
+        logged.pass_one(target, status=status)
+    logged.flush()
+    assert [json.loads(line)["a"] for line in path.read_bytes().splitlines()] == ["/?a=1&b=2", "/"]
+
+
 def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     logged = Logged("file-logger", path=str(tmp_path / "none" / "access.log"))
     logged.pass_one()
