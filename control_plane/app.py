@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.responses import Response
 
 from control_plane import errors
-from control_plane.admin import docs_page, openapi
+from control_plane.admin import docs_page, openapi, schema_routes
 from control_plane.admin.batches import Batches
 from control_plane.admin.collector import Collector
 from control_plane.admin.config_routes import ConfigRoutes
@@ -26,7 +26,7 @@ from control_plane.admin.module_routes import ModuleRoutes
 from control_plane.admin.modules import Modules
 from control_plane.admin.plugin_routes import PluginRoutes
 from control_plane.admin.resources import Resources
-from control_plane.admin.router import ResourceRoutes, schema, unmatched
+from control_plane.admin.router import ResourceRoutes, unmatched
 from control_plane.admin.transaction_routes import TransactionRoutes
 from control_plane.admin.version_routes import VersionRoutes
 from control_plane.admin.writer import Writer
@@ -128,6 +128,6 @@ def _admin_router(resources: Resources, modules: Modules, guard: Guard, registry
     for resource in RESOURCES.values():
         HistoryRoutes(resource, resources).register(router)
         ResourceRoutes(resource, resources).register(router)
-    router.add_api_route("/schema/{kind}", schema, methods=["GET"], tags=["schema"], responses=openapi.FAILURES)
+    schema_routes.register(router)
     router.add_api_route("/{path:path}", unmatched, methods=VERBS, include_in_schema=False)
     return router

@@ -19,12 +19,12 @@ from control_plane.admin.openapi import operation
 from control_plane.admin.operations import Change, Options
 from control_plane.admin.options import Deletes, Writes
 from control_plane.admin.patch import merging, setting
-from control_plane.admin.paths import OWNERS, ObjectId, OwnerId, Paths, checked_id, missing_id, named
+from control_plane.admin.paths import OWNERS, ObjectId, OwnerId, Paths, checked_id, missing_id
 from control_plane.admin.resources import Resources
 from control_plane.admin.transactions import blocked
-from control_plane.errors import AdminError, BadRequest, answer
+from control_plane.errors import AdminError, answer
 from shared.keys import parse_resource_key
-from shared.schema.resources import RESOURCES, Resource, Verb, json_schema
+from shared.schema.resources import RESOURCES, Resource, Verb
 
 FORCE: str | None = Query(None, description="`true`: even when it is in use")
 
@@ -119,14 +119,6 @@ class ResourceRoutes:
 
     def _checked(self, object_id: str) -> str:
         return checked_id(self._resource, object_id)
-
-
-async def schema(kind: str) -> Response:
-    """The JSON Schema of a kind, by its singular or plural name."""
-    resource = named(kind)
-    if resource is None:
-        raise BadRequest(f"not found schema: {kind}")
-    return answer(200, json_schema(resource.kind))
 
 
 async def unmatched(request: Request, path: str) -> Response:
