@@ -7,7 +7,6 @@ A sliding one remembers how many passed in the window of the clock before this o
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
 
 # Expiry, how many have passed.
 _FIXED = Struct("<dQ")
@@ -15,12 +14,8 @@ _FIXED = Struct("<dQ")
 _SLIDING = Struct("<dQQQ")
 _fixed, _read_fixed = _FIXED.pack, _FIXED.unpack
 
-
-class Taken(NamedTuple):
-    """`remaining` may still pass, below 0 when this one may not; `reset` in so many seconds."""
-
-    remaining: int
-    reset: float
+# How many may still pass, below 0 when this one may not; in how many seconds the window ends.
+Taken = tuple[int, float]
 
 
 class FixedWindow:
@@ -37,10 +32,10 @@ class FixedWindow:
             ends, passed = _read_fixed(row)
             if now < ends:
                 if passed >= self._count:
-                    return None, Taken(-1, ends - now)
+                    return None, (-1, ends - now)
                 passed += 1
-                return _fixed(ends, passed), Taken(self._count - passed, ends - now)
-        return _fixed(now + self._window, 1), Taken(self._count - 1, self._window)
+                return _fixed(ends, passed), (self._count - passed, ends - now)
+        return _fixed(now + self._window, 1), (self._count - 1, self._window)
 
 
 class SlidingWindow:
@@ -58,13 +53,13 @@ class SlidingWindow:
         passed, before = self._known(row, number)
         covered = before * left / self._window
         if passed >= self._count:
-            return None, Taken(-1, left)
+            return None, (-1, left)
         if passed + covered + 1 > self._count:
             # When as many of the last window are out of sight as this one needs.
-            return None, Taken(-1, min(left, left - (self._count - passed - 1) * self._window / before))
+            return None, (-1, left - (self._count - passed - 1) * self._window / before)
         passed += 1
         expires = (number + 2) * self._window
-        return _SLIDING.pack(expires, number, passed, before), Taken(int(self._count - passed - covered), left)
+        return _SLIDING.pack(expires, number, passed, before), (int(self._count - passed - covered), left)
 
     @staticmethod
     def _known(row: bytes | None, number: int) -> tuple[int, int]:

@@ -116,7 +116,7 @@ class LimitCount(Plugin[LimitCountConfig]):
             return self._failed(error)
         if self._shows:
             request.context[self] = ((quota, quota.count, taken),)
-        return self._refusal if taken.remaining < 0 else None
+        return self._refusal if taken[0] < 0 else None
 
     def _count_all(self, request: Request) -> Reply | None:
         """Several limits, or those that a request says itself."""
@@ -141,7 +141,7 @@ class LimitCount(Plugin[LimitCountConfig]):
             for quota, key, count, seconds in asked:
                 name = f"plugin-limit-count:{row_key(self._prefix, key).hex()}"
                 remaining, milliseconds = await redis.run(script, name, count, seconds * 1000)
-                if self._is_refused(request, quota, count, Taken(remaining, milliseconds / 1000)):
+                if self._is_refused(request, quota, count, (remaining, milliseconds / 1000)):
                     return self._refusal
         except LimitsFailed as error:
             return self._failed(error)
@@ -159,14 +159,15 @@ class LimitCount(Plugin[LimitCountConfig]):
     def _is_refused(self, request: Request, quota: Quota, count: int, taken: Taken) -> bool:
         if self._shows:
             request.context[self] = (*request.context.get(self, ()), (quota, count, taken))
-        return taken.remaining < 0
+        return taken[0] < 0
 
     def _failed(self, error: LimitsFailed) -> Reply | None:
         self._host.failed(self.name, error)
         return None if self.config.allow_degradation else FAILED
 
     def header_filter(self, request: Request, response: Response) -> None:
-        for quota, count, taken in request.context.get(self, ()):
+        own = request.own
+        for quota, count, taken in own.context.get(self, ()) if own is not None else ():
             quota.show(response, count, taken)
 
 

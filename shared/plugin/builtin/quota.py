@@ -5,8 +5,9 @@ The law: numbers that a request decides are whole and from 1 on, or the request 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from math import ceil
+from os.path import commonprefix
 
 from shared.limits.rows import Step
 from shared.limits.windows import FixedWindow, SlidingWindow, Taken
@@ -21,7 +22,7 @@ _WINDOWS: dict[str, type[FixedWindow | SlidingWindow]] = {"fixed": FixedWindow, 
 class Quota:
     """`take` is the step of a limit that is the same for all requests, and `count` how many pass; else `take` is None."""
 
-    __slots__ = ("_line", "_names", "_needles", "_numbers", "_window", "count", "key", "seconds", "take")
+    __slots__ = ("_begins", "_line", "_names", "_numbers", "_window", "count", "key", "seconds", "take")
 
     def __init__(self, key: KeyOf, count: int | str, window: int | str, kind: str, names: tuple[str, str, str]) -> None:
         """`key` answers None for a request that the limit is not for. Raises ValueError."""
@@ -29,7 +30,8 @@ class Quota:
         self._window = _WINDOWS[kind]
         self._numbers = (_template(count), _template(window))
         self._names = names
-        self._needles = [b"\r\n%b:" % name.lower().encode() for name in names]
+        # Where none of them can be.
+        self._begins = commonprefix([f"\r\n{name.lower()}:" for name in names]).encode()  # noqa: RUF071 - characters are meant
         self._line = "".join(f"{name}: %d\r\n" for name in names).encode()
         self.count, self.seconds = (_whole(number.constant or "") for number in self._numbers)
         self.take: Step[Taken] | None = self.step(self.count, self.seconds) if self.count and self.seconds else None
@@ -44,15 +46,13 @@ class Quota:
 
     def show(self, response: Response, count: int, taken: Taken) -> None:
         """In the place of what the upstream may say of its own."""
-        remaining, reset = max(0, taken.remaining), math.ceil(taken.reset)
-        lower = response.raw.lower()
-        for needle in self._needles:
-            if needle in lower:
-                break
-        else:
-            response.raw += self._line % (count, remaining, reset)
+        remaining, seconds = taken
+        numbers = (count, remaining if remaining > 0 else 0, ceil(seconds))
+        raw = response.raw
+        if self._begins not in raw.lower():
+            response.raw = raw + self._line % numbers
             return
-        for name, number in zip(self._names, (count, remaining, reset), strict=True):
+        for name, number in zip(self._names, numbers, strict=True):
             response.set_header(name, str(number))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shared.limits.bucket import LeakyBucket
 from shared.limits.gauge import Gauge, shares
 from shared.limits.rows import GONE, MemoryRows, Step, prefix_of, row_key
-from shared.limits.windows import FixedWindow, SlidingWindow, Taken
+from shared.limits.windows import FixedWindow, SlidingWindow
 
 
 class Clock:
@@ -35,21 +35,21 @@ class At:
 
 def test_a_fixed_window_begins_with_the_first_request_and_ends_after_its_time() -> None:
     at, window = At(), FixedWindow(2, 10)
-    assert at(0, window.take) == Taken(1, 10)
-    assert at(4, window.take) == Taken(0, 6)
-    assert at(5, window.take) == Taken(-1, 5)
-    assert at(9.5, window.take) == Taken(-1, 0.5)
-    assert at(10, window.take) == Taken(1, 10)
+    assert at(0, window.take) == (1, 10)
+    assert at(4, window.take) == (0, 6)
+    assert at(5, window.take) == (-1, 5)
+    assert at(9.5, window.take) == (-1, 0.5)
+    assert at(10, window.take) == (1, 10)
 
 
 def test_a_sliding_window_counts_the_part_of_the_last_one_that_it_covers() -> None:
     at, window = At(), SlidingWindow(4, 10)
-    assert [at(8, window.take) for _ in range(5)] == [Taken(3, 2), Taken(2, 2), Taken(1, 2), Taken(0, 2), Taken(-1, 2)]
+    assert [at(8, window.take) for _ in range(5)] == [(3, 2), (2, 2), (1, 2), (0, 2), (-1, 2)]
     # At the beginning of the next all four are still in sight; after 2.5 seconds one is not.
-    assert at(10, window.take) == Taken(-1, 2.5)
-    assert at(12.5, window.take) == Taken(0, 7.5)
-    assert at(13, window.take) == Taken(-1, 2)
-    assert at(40, window.take) == Taken(3, 10)
+    assert at(10, window.take) == (-1, 2.5)
+    assert at(12.5, window.take) == (0, 7.5)
+    assert at(13, window.take) == (-1, 2)
+    assert at(40, window.take) == (3, 10)
 
 
 def test_a_leaky_bucket_delays_what_comes_too_early_and_refuses_what_has_no_room() -> None:
@@ -93,9 +93,9 @@ def test_no_window_of_a_fixed_limit_lets_more_through(gaps: list[float], count: 
     for gap in gaps:
         now += gap
         taken = at(now, window.take)
-        assert isinstance(taken, Taken)
-        assert 0 < taken.reset <= seconds + 1e-6
-        if taken.remaining >= 0:
+        assert isinstance(taken, tuple)
+        assert 0 < taken[1] <= seconds + 1e-6
+        if taken[0] >= 0:
             if at.clock.now >= began + seconds:
                 began, passed = at.clock.now, 0
             passed += 1
