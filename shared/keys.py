@@ -23,6 +23,7 @@ Kind = Literal[
     "consumers",
     "credentials",
     "consumer_groups",
+    "protos",
 ]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

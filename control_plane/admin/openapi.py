@@ -108,6 +108,7 @@ EXAMPLES: dict[Kind, dict[str, Any]] = {
     "consumers": {"username": "jack", "plugins": {}},
     "credentials": {"plugins": {"key-auth": {"key": "a-key"}}},
     "consumer_groups": {"plugins": {}},
+    "protos": {"content": 'syntax = "proto3"; message Hello { string name = 1; }'},
     "secrets": {"uri": "https://vault.example.com:8200", "prefix": "kv/gateway", "token": "hvs.a-token"},
 }
 

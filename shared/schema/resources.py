@@ -23,6 +23,7 @@ from shared.schema.errors import Problem, SchemaError, excerpt, from_validation,
 from shared.schema.global_rule import GlobalRuleSpec
 from shared.schema.plugin_config import PluginConfigSpec
 from shared.schema.plugin_metadata import PluginMetadataSpec
+from shared.schema.proto import ProtoSpec
 from shared.schema.route import RouteSpec
 from shared.schema.secret import SecretSpec
 from shared.schema.service import ServiceSpec
@@ -117,6 +118,7 @@ RESOURCES: dict[Kind, Resource] = {
             id_property="username",
         ),
         Resource("credentials", "credential", CredentialSpec, WHOLE),
+        Resource("protos", "proto", ProtoSpec, NO_PATCH),
         Resource("consumer_groups", "consumer_group", ConsumerGroupSpec, NO_POST, has_plugins=True),
     )
 }

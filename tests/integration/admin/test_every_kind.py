@@ -18,6 +18,7 @@ from tests.support.admin import NODES, Admin, admin
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SSL = example_ssl("kind.example.com")
+PROTO = 'syntax = "proto3"; message Hello { string name = 1; }'
 WASM_FREE: dict[str, Any] = {"plugins": {"echo": {"body": "x"}}}
 
 
@@ -113,6 +114,10 @@ TABLE: dict[Kind, Row] = {
         {"plugins": {"key-auth": {"key": "two"}}},
         {"plugins": {"key-auth": {"key": "three"}}, "desc": "d"},
         [({"plugins": {"cors": {}}}, "auth"), ({"plugins": {"key-auth": {}}}, "key")],
+    ),
+    "protos": Row(
+        "/protos/k", {"content": PROTO}, {"content": PROTO, "desc": "d"},
+        [({}, '"content" is required'), ({"content": "message"}, "not a Protocol Buffers definition: line 1")],
     ),
     "consumer_groups": Row(
         "/consumer_groups/k", {"plugins": {}}, WASM_FREE, [({}, '"plugins" is required')], ({"desc": "d"}, {"desc": "d"}),
