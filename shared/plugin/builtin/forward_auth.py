@@ -6,6 +6,7 @@ request as the gateway understood it, and what of its answer goes on is what the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from typing import Annotated, Literal
 
@@ -22,6 +23,8 @@ from shared.schema.common import MAX_INT, Array, Maybe, Spec
 
 # Of a request's body that the service gets with POST.
 _LARGEST_BODY = 8 * 1024 * 1024
+# A service that is gone is reported so often at most, however many requests ask it.
+_REPORT_SECONDS = 10.0
 # What is fixed at the end of a response, and goes before what a client sent under the same name.
 _ABOUT = ("x-forwarded-proto", "x-forwarded-method", "x-forwarded-host", "x-forwarded-uri", "x-forwarded-for")
 
@@ -62,6 +65,7 @@ class ForwardAuth(Plugin[ForwardAuthConfig]):
         told = {*_ABOUT, *(name.lower() for name, _ in self._extra)}
         self._of_client = [name for name in config.request_headers if name.lower() not in told]
         self._error = Reply(config.status_on_error)
+        self._reported = -_REPORT_SECONDS
 
     def attach(self, host: Host) -> None:
         self._host = host
@@ -80,12 +84,18 @@ class ForwardAuth(Plugin[ForwardAuthConfig]):
                 config.request_method, config.uri, headers=headers, body=body, seconds=seconds, verify=config.ssl_verify
             )
         except FetchFailed as error:
-            self._host.failed(self.name, error)
+            self._report(error)
             return None if config.allow_degradation else self._error
         if answer.status >= 300:
             return self._refusal(answer)
         self._tell_upstream(request, answer)
         return None
+
+    def _report(self, error: FetchFailed) -> None:
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            self._host.failed(self.name, error)
 
     def _headers(self, request: Request) -> list[tuple[str, str]]:
         headers = [

@@ -109,7 +109,8 @@ def test_yes_is_any_two_hundred(status: int) -> None:
 def test_a_service_that_says_nothing_lets_nobody_pass() -> None:
     for conf, status in (({}, 403), ({"status_on_error": 503}, 503)):
         service = Service(None, **conf)
-        assert service.ask() is None
+        for _ in range(3):
+            assert service.ask() is None
         assert (service.native.answer.status, service.native.answer.body) == (status, b"")
         ((plugin, error),) = service.native.host.failures
         assert (plugin, str(error)) == ("forward-auth", "cannot connect")
