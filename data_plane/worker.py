@@ -55,6 +55,7 @@ from data_plane.observe.traces import TRACES_PATH, TraceStore
 from data_plane.observe.upstream_log import UpstreamLog
 from data_plane.plugins.host import WorkerHost
 from data_plane.plugins.limits import HostLimits
+from data_plane.plugins.metrics import HostMetrics
 from data_plane.plugins.responses import HostResponses
 from data_plane.plugins.runtime import WasmRuntime
 from data_plane.process.allocator import keep_freed_memory
@@ -250,11 +251,12 @@ class Worker:
             self._limits.rows,
             Fetching(self.callouts).fetch,
             self._responses.zone,
+            HostMetrics(state),
         )
         self._watcher = ConfigWatcher(self._store, self._runtime.prepare, self._serve, self.watchers, self.host, consumers)
-        self._watcher.use(values_of(settings))
         self._watcher.on_applied = self._applied
         self._registration = Registration(self._store, place.data_plane, partial(self._entry, place))
+        self._watcher.use(values_of(settings))
         self._tracer = None if state is None else _tracer(settings, self._runtime)
         ciphers = settings.tuning.ssl_ciphers
         self.tls = TlsGateway(self.gateway, {H2: self.tls_h2_connection, HTTP_1: self.tls_connection}, ciphers)

@@ -60,6 +60,12 @@ def in_order(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
     return tuple(sorted(bindings, key=_place))
 
 
+def besides(everywhere: tuple[Binding, ...], own: tuple[Binding, ...]) -> tuple[Binding, ...]:
+    """Those of global rules that run on a route which has its own."""
+    names = {each.name for each in own if isinstance(each, NativeBinding) and each.bound.plugin.prefers_route}
+    return tuple(each for each in everywhere if each.name not in names) if names else everywhere
+
+
 def in_phases(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
     """Those of global rules and of a route, each in order already."""
     return tuple(sorted(bindings, key=_phase))

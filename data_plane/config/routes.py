@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from data_plane.config.bindings import UNATTACHED, bind, in_phases, program_of, wasm_names
+from data_plane.config.bindings import UNATTACHED, besides, bind, in_phases, program_of, wasm_names
 from data_plane.config.global_plugins import GlobalPlugins
 from data_plane.config.holders import Held
 from data_plane.config.identity import kept
@@ -62,7 +62,7 @@ def compile_route(
     else:
         known = before.bindings if before else ()
         own = bind(owner, confs, surroundings.plugins, known, surroundings.natives)
-        bindings = in_phases(surroundings.global_plugins.bindings + own)
+        bindings = in_phases(besides(surroundings.global_plugins.bindings, own) + own)
         if authenticates(bindings):
             bindings += (merge_binding(owner, bindings, known),)
         upstream = choose_upstream()

@@ -22,17 +22,20 @@ _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 class Family:
     """`scale`: what the stored integer is divided by."""
 
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     help: str
     scale: int = 1
 
 
-HTTP_STATUS: Final = "apisix_http_status"
+HTTP_STATUS: Final = "waspgate_http_statuses_total"
+TURNED_AWAY: Final = "waspgate_label_sets_turned_away_total"
 
 FAMILIES: Final = {
+    "apisix_bandwidth": Family("counter", "Bytes of bodies from clients (ingress) and to them, of routes with prometheus."),
     "apisix_etcd_reachable": Family("gauge", "1 while every worker of the host reaches the configuration store."),
+    "apisix_http_latency": Family("histogram", "Milliseconds of requests to routes with prometheus: in all, upstream, here."),
     "apisix_http_requests_total": Family("counter", "Requests that clients sent."),
-    HTTP_STATUS: Family("counter", "Responses to clients, by their status."),
+    "apisix_http_status": Family("counter", "Responses of routes with prometheus, by their status."),
     "apisix_nginx_http_current_connections": Family("gauge", "Connections of clients, by state."),
     "apisix_node_info": Family("gauge", "Which gateway this is; always 1."),
     "apisix_shared_dict_capacity_bytes": Family("gauge", "What the state that plugins share may take."),
@@ -43,6 +46,8 @@ FAMILIES: Final = {
     "waspgate_config_revision": Family("gauge", "The store's revision that a worker serves."),
     "waspgate_connections_total": Family("counter", "Connections that clients made."),
     "waspgate_http_responses_total": Family("counter", "Responses to clients, by the class of their status."),
+    HTTP_STATUS: Family("counter", "Responses to clients, by their status."),
+    TURNED_AWAY: Family("counter", "Label sets of the plugin prometheus that there was no room for."),
     "waspgate_stream_aborts_total": Family("counter", "TCP sessions ended by a failed plugin or no upstream."),
     "waspgate_stream_bytes_total": Family("counter", "Bytes of TCP sessions that ended, from clients (ingress) and to them."),
     "waspgate_stream_refusals_total": Family("counter", "TCP connections without a route or TLS, or too many."),

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_plane.observe.families import FAMILIES, GAUGES_OF_A_PLUGIN, sample
-from shared.proxy_wasm.state.metric_table import Metric
+from data_plane.observe.families import FAMILIES, GAUGES_OF_A_PLUGIN, Family, sample
+from shared.proxy_wasm.state.metric_table import BUCKETS, Metric, MetricKind
 from shared.proxy_wasm.state.prometheus import render
 from shared.version import version_here
 
@@ -19,6 +19,7 @@ Report = Mapping[str, Any]  # a WorkerStatus, as it was read
 Samples = dict[str, float]
 
 NOTHING_CHECKED: Samples = {}
+_PARTS = ("_bucket", "_sum", "_count")
 
 
 def page(
@@ -29,10 +30,25 @@ def page(
     checked: Mapping[str, float] = NOTHING_CHECKED,
 ) -> str:
     """`room`: bytes that the shared state takes, and what it may take. `checked`: samples of what health checks found."""
-    samples: Samples = {metric.name: metric.value for metric in gateway}
+    samples: Samples = {}
+    for metric in gateway:
+        samples |= histogram(metric) if metric.kind is MetricKind.HISTOGRAM else {metric.name: metric.value}
     samples |= gauges(reports, room)
     samples |= checked
     return "".join(f"{line}\n" for line in _lines(samples)) + render(plugins)
+
+
+def histogram(metric: Metric) -> Samples:
+    """The samples of one label set: so many up to each bound, their sum and their number."""
+    family, _, rest = metric.name.partition("{")
+    labels = rest.removesuffix("}")
+    bounds = (*map(str, BUCKETS), "+Inf")
+    before = f"{labels}," if labels else ""
+    found: Samples = {
+        f'{family}_bucket{{{before}le="{bound}"}}': count for bound, count in zip(bounds, metric.buckets, strict=True)
+    }
+    inside = f"{{{labels}}}" if labels else ""
+    return found | {f"{family}_sum{inside}": metric.sum, f"{family}_count{inside}": metric.count}
 
 
 def gauges(reports: Sequence[Report], room: tuple[int, int]) -> Samples:
@@ -71,11 +87,17 @@ def _lines(samples: Samples) -> Iterator[str]:
     for name in samples:
         by_family.setdefault(name.partition("{")[0], []).append(name)
     for family, described in FAMILIES.items():
-        names = by_family.get(family)
+        # A histogram's samples keep the order in which they were made: buckets from the lowest on.
+        parts = [f"{family}{suffix}" for suffix in _PARTS] if described.kind == "histogram" else [family]
+        names = [name for part in parts for name in _ordered(by_family.get(part, ()), described)]
         if names:
             yield f"# HELP {family} {described.help}"
             yield f"# TYPE {family} {described.kind}"
-            yield from (f"{name} {_number(samples[name], described.scale)}" for name in sorted(names))
+            yield from (f"{name} {_number(samples[name], described.scale)}" for name in names)
+
+
+def _ordered(names: Iterable[str], family: Family) -> Iterable[str]:
+    return names if family.kind == "histogram" else sorted(names)
 
 
 def _number(value: float, scale: int) -> str:

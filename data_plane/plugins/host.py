@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from shared.plugin.consumer import ConsumerTable
 from shared.plugin.counters import Counters
 from shared.plugin.host import Fetched
+from shared.plugin.metrics import Metrics
 from shared.plugin.responses import Zone
 
 
@@ -44,6 +45,7 @@ class WorkerHost:
         counters: Callable[[], Counters],
         fetch: Fetch,
         zone: Callable[[str, str], Zone],
+        metrics: Metrics,
     ) -> None:
         self._loop = loop
         self.consumers = consumers
@@ -51,6 +53,7 @@ class WorkerHost:
         self.failed = failed
         self.fetch = fetch
         self.zone = zone
+        self.metrics = metrics
         self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from shared.plugin.consumer import ConsumerTable
 from shared.plugin.counters import Counters
+from shared.plugin.metrics import Metrics
 from shared.plugin.responses import Zone
 from shared.unavailable import Unavailable
 
@@ -30,10 +31,13 @@ class FetchFailed(Unavailable):
 
 
 class Host(Protocol):
-    """`counters` are shared by all workers of the host."""
+    """`counters` are shared by all workers of the host, `metrics` are summed over them."""
 
     @property
     def counters(self) -> Counters: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
 
     def consumers(self, plugin: str) -> ConsumerTable:
         """The consumers that tell the plugin of this name something: always the same table, which follows the configuration."""

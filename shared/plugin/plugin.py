@@ -60,6 +60,8 @@ class Plugin(Generic[C]):
     changes_body: bool = True
     # Whether its rewrite phase may answer a Switch: the gateway's own step where a consumer's plugins come in.
     switches: bool = False
+    # Whether one of a global rule stays away from a route that has one of its own (APISIX's run_policy prefer_route).
+    prefers_route: bool = False
     # Where its configuration stands, as in `route/1`; known from `attach` on.
     owner: str = ""
 

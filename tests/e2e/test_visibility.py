@@ -95,7 +95,7 @@ def test_the_numbers_of_all_workers_come_out_summed_and_survive_one_that_is_kill
     wait_until(lambda: value(up, "asked_total", plugin="meter", route="r1") >= before + REQUESTS, "plugins' numbers are there")
     wait_until(lambda: value(up, "apisix_http_requests_total") >= requests + REQUESTS, "the gateway's numbers are there")
     assert value(up, "waspgate_http_responses_total", **{"class": "2xx"}) >= REQUESTS
-    assert value(up, "apisix_http_status_total", code="200") >= REQUESTS
+    assert value(up, "waspgate_http_statuses_total", code="200") >= REQUESTS
     asked = value(up, "asked_total")
     assert value(up, "size_count", reporter="meter", route="r1") == asked
     assert value(up, "size_bucket", le="10") == asked

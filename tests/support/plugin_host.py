@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from data_plane.config.consumer_index import ConsumerIndex, Table
@@ -32,6 +32,26 @@ class MemoryZone:
         return len(found)
 
 
+class RecordedMetrics:
+    """`series`: what was added to each, by family and labels."""
+
+    def __init__(self) -> None:
+        self.series: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
+
+    def counter(self, family: str, labels: Mapping[str, str]) -> RecordedSeries:
+        return RecordedSeries(self.series.setdefault((family, tuple(labels.items())), []))
+
+    histogram = counter
+
+
+class RecordedSeries:
+    def __init__(self, values: list[int]) -> None:
+        self._values = values
+
+    def add(self, value: int) -> None:
+        self._values.append(value)
+
+
 class RecordingHost:
     """`answer` says what a call brings, or raises; `calls` are those made: (method, url, headers, body). `work` has what
     plugins want to run, by name, `failures` what has failed."""
@@ -43,6 +63,7 @@ class RecordingHost:
         self.failures: list[tuple[str, BaseException]] = []
         self.upstreams: dict[str, object] = {}
         self.zones: dict[tuple[str, str], Zone] = {}
+        self.metrics = RecordedMetrics()
         self._counters = counters or MemoryRows()
         self._answer = answer
 

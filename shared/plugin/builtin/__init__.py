@@ -24,6 +24,7 @@ from shared.plugin.builtin.limit_count import LimitCount
 from shared.plugin.builtin.limit_req import LimitReq
 from shared.plugin.builtin.mocking import Mocking
 from shared.plugin.builtin.multi_auth import MultiAuth
+from shared.plugin.builtin.prometheus import Prometheus
 from shared.plugin.builtin.proxy_cache import ProxyCache
 from shared.plugin.builtin.proxy_mirror import ProxyMirror
 from shared.plugin.builtin.proxy_rewrite import ProxyRewrite
@@ -63,6 +64,7 @@ BUILTIN: tuple[type[AnyPlugin], ...] = (
     LimitReq,
     Mocking,
     MultiAuth,
+    Prometheus,
     ProxyCache,
     ProxyMirror,
     ProxyRewrite,

@@ -100,3 +100,12 @@ def test_a_bad_configuration_in_the_store_leaves_the_last_good_one(config: Confi
     config.put("routes", "1", {"uri": "/", "plugins": {"cors": {"max_age": "x"}}, "upstream": UPSTREAM})
     assert config.route("1") is before
     assert "plugin cors" in config.compiler.problems["/apisix/routes/1"]
+
+
+def test_a_route_s_own_prometheus_stands_for_that_of_a_global_rule(config: Config) -> None:
+    """APISIX's `run_policy: prefer_route`: else each request would count twice."""
+    config.put("global_rules", "g", {"plugins": {"prometheus": {}}})
+    config.put("routes", "1", {"uri": "/1", "plugins": {"prometheus": {"prefer_name": True}}, "upstream": UPSTREAM})
+    config.put("routes", "2", {"uri": "/2", "upstream": UPSTREAM})
+    routes = config.commit().routes
+    assert [[binding.owner for binding in routes[number].bindings] for number in "12"] == [["route/1"], ["global_rule/g"]]

@@ -12,13 +12,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from data_plane.observe.control_api import answer, status
 from data_plane.observe.counters import Counters
-from data_plane.observe.families import FAMILIES, HTTP_STATUS, OF_A_WORKER, OF_STREAMS, counters_of
+from data_plane.observe.families import FAMILIES, OF_A_WORKER, OF_STREAMS, counters_of
 from data_plane.observe.observer import Crew
 from data_plane.observe.page import page
 from data_plane.observe.pulse import Pulses, State
 from data_plane.observe.status import PluginError, PluginStatus, WorkerStatus
 from data_plane.observe.stream_counters import StreamCounters
 from shared.proxy_wasm.state.metric_table import Metric, MetricKind
+
+# Counters without the suffix, as APISIX calls them.
+OF_APISIX = ("apisix_bandwidth", "apisix_http_status")
 
 PLUGIN = PluginStatus(
     name="p",
@@ -60,7 +63,7 @@ def test_every_count_has_a_family_that_is_described() -> None:
     for name, family in FAMILIES.items():
         assert re.fullmatch(r"(apisix|waspgate)_[a-z_]+", name)
         # APISIX's name for a counter of responses has no suffix.
-        assert name == HTTP_STATUS or name.endswith("_total") == (family.kind == "counter")
+        assert name in OF_APISIX or name.endswith("_total") == (family.kind == "counter")
 
 
 def test_a_page() -> None:
@@ -159,3 +162,16 @@ def test_an_unknown_path_names_those_that_there_are() -> None:
     code, said = answer("/v1/plugins/wasmx", [])
     assert code == 404
     assert "unknown path /v1/plugins/wasmx, known are /v1/plugins/wasm" in said["error_msg"]
+
+
+def test_a_histogram_has_its_buckets_in_order_its_sum_and_its_count() -> None:
+    buckets = (0, 1, *([3] * 17), 4)
+    latency = Metric('apisix_http_latency{type="request",route="1"}', MetricKind.HISTOGRAM, buckets=buckets, sum=4000007)
+    text = page([latency], [], [], (0, 1))
+    found = samples(text)
+    labels = (("route", "1"), ("type", "request"))
+    assert found["apisix_http_latency_bucket", (("le", "1"), *labels)] == 1
+    assert found["apisix_http_latency_bucket", (("le", "+Inf"), *labels)] == found["apisix_http_latency_count", labels] == 4
+    assert found["apisix_http_latency_sum", labels] == 4000007
+    assert "# TYPE apisix_http_latency histogram" in text
+    assert text.index('le="2500"') < text.index('le="10000"') < text.index('le="+Inf"')
