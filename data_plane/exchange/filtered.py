@@ -139,6 +139,17 @@ class FilteredExchange(DescribedExchange):
     def find_route(self, head: bytes) -> None:
         self.route = self.serving.find_route(head, self.client)
 
+    def change_method(self, method: bytes) -> None:
+        """A native plugin: the upstream answers what it is asked, until `answer_to` says what the client has asked."""
+        head = self.head
+        self.head = RequestHead(method, head.path, head.open, head.fields)
+
+    def answer_to(self, head: RequestHead) -> None:
+        if self.state == RESPONDING and self.head.method == b"HEAD" != head.method:
+            # The upstream's length is that of a body which it did not send.
+            self._length, self._framing = 0, length_line(0)
+        self.head = head
+
     def forward_request_head(self, head: bytes) -> None:
         if self.state == STARTING:
             self._send(head)

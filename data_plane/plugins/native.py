@@ -14,8 +14,9 @@ from data_plane.plugins.arrangement import Arrangement, Steps, arrange_rest
 from data_plane.plugins.chain import ChainOwner, WasmChain
 from data_plane.plugins.interface import ChainSink, PluginRuntime, StreamInfo
 from data_plane.plugins.link import Link, LinkSlot, Stop
+from data_plane.plugins.replies import reply_as_sent
 from shared.plugin.body import WholeBody
-from shared.plugin.facts import ExchangeFacts
+from shared.plugin.facts import Asked, ExchangeFacts
 from shared.plugin.head import value_bytes
 from shared.plugin.program import RequestStep, run_logs, step_name
 from shared.plugin.reply import Reply
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _PAUSE = 1
 _GOES_ON = Outcome(0, Effect.CONTINUE_REQUEST)
+_TOO_LARGE = SentReply(*BODY_TOO_LARGE[Direction.REQUEST], None)
 # To the links that have taken the place of those that were there.
 _GOES_ON_ANEW = Outcome(_PAUSE, Effect.CONTINUE_REQUEST)
 
@@ -60,6 +62,11 @@ class Steered(ExchangeFacts, Protocol):
     """The exchange, as far as native plugins have a say in it."""
 
     def use_upstream(self, upstream: Upstream) -> None: ...
+
+    def change_method(self, method: bytes) -> None: ...
+
+    def answer_to(self, head: Asked) -> None:
+        """A response comes, whoever made it, and the method that was sent is not the client's."""
 
 
 class Seen:
@@ -150,9 +157,12 @@ class NativeContext:
                     return self._answered(answer, steps, step)
         except Exception as error:
             return self._failed(step, error)
-        own = self._seen.request.own
+        request = self._seen.request
+        own = request.own
         if own is not None and own.upstream is not None:
             self._seen.exchange.use_upstream(cast("Upstream", own.upstream))
+        if not request.raw.startswith(request.asked.method + b" "):
+            self.link.mixed.change_method(request.upstream_method.encode(), self._seen)
         return None
 
     def _answered(
@@ -182,8 +192,7 @@ class NativeContext:
         whole, steps, step = self._wanted
         if (0 if stop is None else stop.size) > whole.limit or self._seen.exchange.head.fields.length > whole.limit:
             self._wanted = None
-            status, body, fields, details = BODY_TOO_LARGE[Direction.REQUEST]
-            return Outcome(0, Effect.LOCAL_REPLY, reply=SentReply(status, body, fields, details, None))
+            return Outcome(0, Effect.LOCAL_REPLY, reply=_TOO_LARGE)
         if not (self._head_is_all or (stop is not None and (stop.eos or stop.trailers is not None))):
             return None
         self._wanted = None
@@ -197,6 +206,12 @@ class NativeContext:
     @property
     def wants_body(self) -> bool:
         return self._wanted is not None
+
+    @property
+    def has_too_much_body(self) -> bool:
+        """More has come than a plugin lets pass (`Request.limit_body`)."""
+        own = self._seen.request.own
+        return own is not None and own.max_body is not None and self._seen.exchange.request_bytes > own.max_body
 
     def body_passed(self, data: bytes) -> None:
         """Each piece that goes on, also one that was held."""
@@ -284,15 +299,31 @@ class MixedChain(WasmChain):
 
     # Bytes that are held and are no reason to stop reading, as a plugin wants the whole body.
     _exempt = 0
+    # To be called when a response comes: the method that was sent is not the client's.
+    _answers: Callable[[], None] | None = None
 
     def __init__(self, links: list[Link], response_links: list[Link], sink: ChainSink, owner: ChainOwner) -> None:
         super().__init__(links, sink, owner)
         self._response_links = response_links
         self._take_in(response_links)
 
+    def change_method(self, method: bytes, seen: Seen) -> None:
+        """The upstream answers what it is asked, the client what it has asked."""
+        seen.exchange.change_method(method)
+        self._answers = partial(seen.exchange.answer_to, seen.request.asked)
+
+    def response_head(self, head: bytes, framing: bytes, eos: bool) -> None:
+        answers, self._answers = self._answers, None
+        if answers is not None:
+            answers()
+        super().response_head(head, framing, eos)
+
     def _body_through(self, link: Link, direction: Direction, data: bytes, eos: bool) -> bytes | None:
-        passed = super()._body_through(link, direction, data, eos)
         native = link.native if isinstance(link, NativeLink) and not direction else None
+        if native is not None and native.has_too_much_body:
+            self._reply(reply_as_sent(_TOO_LARGE))
+            return None
+        passed = super()._body_through(link, direction, data, eos)
         if native is None:
             return passed
         if passed is not None:

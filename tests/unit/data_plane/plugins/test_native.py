@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import ClassVar, Literal, cast
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from data_plane.config.brought import Brings, Epoch
 from data_plane.config.merging import merge_binding
 from data_plane.config.natives import Natives
-from data_plane.config.snapshot import Binding, NativeBinding, PluginBinding, Route, Timeouts, WasmPlugin
-from data_plane.exchange.messages import RequestFields, RequestHead
+from data_plane.config.snapshot import Binding, NativeBinding, PluginBinding, Route, Snapshot, Timeouts, WasmPlugin
+from data_plane.exchange.messages import RequestFields, RequestHead, ResponseHead
 from data_plane.plugins.arrangement import arrange
 from data_plane.plugins.interface import Told
 from shared.plugin import Consumer, Plugin, Reply, Request, Response, Spec
@@ -22,7 +23,9 @@ from shared.schema.common import MetaSpec
 from shared.schema.plugins import NativeConf
 from shared.schema.request_filter import RequestFilter
 from tests.support.chain import GET, Case, Worker
+from tests.support.exchange import Always
 from tests.support.guest import Facts
+from tests.support.native import Native, compiled
 
 HEAD = "> GET /p HTTP/1.1|host: h"
 
@@ -398,3 +401,52 @@ def test_a_consumers_plugin_takes_the_place_of_the_routes_in_a_chain_with_wasm(w
 def test_a_consumer_without_plugins_changes_nothing_in_a_chain_with_wasm(worker: Worker) -> None:
     case = MergingCase(worker, Consumer("jack"))
     assert heads(case.request()) == [f"{HEAD}|x-consumer-username: jack|x: rewrite|a: 1|x: access 1"]
+
+
+def mixed(worker: Worker, plugins: dict[str, dict[str, object]]) -> Native:
+    """Real exchanges through the plugins of a route, one in Wasm among them."""
+    route = compiled(plugins)
+    through = Native.of(route)
+    through.stage.runtime = worker.runtime  # type: ignore[assignment]  # a stage has one of its own
+    chained = replace(route, bindings=(*route.bindings, wasm(worker, 2)), program=None)
+    through.stage.snapshot = Snapshot(1, Always(chained), {})
+    return through
+
+
+@pytest.mark.parametrize("body", [b"", b"some"])
+def test_a_head_in_the_place_of_another_method(worker: Worker, body: bytes) -> None:
+    through = mixed(worker, {"proxy-rewrite": {"method": "HEAD"}})
+    sent = through.request("/p", method="POST", body=body)
+    assert sent is not None
+    assert sent.line == "HEAD /p HTTP/1.1"
+    assert through.exchange.head.method == b"HEAD"
+    through.exchange.upstream_response(ResponseHead(200, b"HTTP/1.1 200 OK\r\n", 7, b"Content-Length: 7\r\n", True), b"", True)
+    assert (through.answer.status, through.answer["content-length"], through.answer.body) == (200, "0", b"")
+    assert through.exchange.head.method == b"POST"
+
+
+def test_another_method_in_the_place_of_a_head(worker: Worker) -> None:
+    through = mixed(worker, {"proxy-rewrite": {"method": "GET"}})
+    sent = through.request("/p", method="HEAD")
+    assert sent is not None
+    assert sent.line == "GET /p HTTP/1.1"
+    answer = through.response(b"body", b"more")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_what_the_gateway_says_of_a_changed_method_is_said_to_the_client(worker: Worker) -> None:
+    through = mixed(worker, {"proxy-rewrite": {"method": "HEAD"}})
+    assert through.request("/p") is not None
+    through.exchange.upstream_lost("upstream_closed")
+    through.exchange.upstream_failed("upstream_connect_failed")
+    assert through.answer.status == 502
+    assert b"error_msg" in through.answer.body
+
+
+def test_a_body_in_chunks_is_bounded(worker: Worker) -> None:
+    through = mixed(worker, {"client-control": {"max_body_size": 6}})
+    assert through.request("/p", "Transfer-Encoding: chunked", method="POST", body=b"four", eos=False) is not None
+    through.exchange.request_body(b"12", False)
+    assert through.recorded.client == []
+    through.exchange.request_body(b"3", False)
+    assert through.answer.status == 413
