@@ -11,6 +11,7 @@ from struct import Struct
 from shared.limits.rows import EXPIRY, GONE, NEVER
 
 _SHARE = Struct("<QQ")
+_ALONE = Struct("<dQQ")
 _HEAD = EXPIRY.pack(NEVER)
 
 
@@ -36,6 +37,9 @@ class Gauge:
 
     def enter(self, row: bytes | None, now: float) -> tuple[bytes | None, int | None]:
         """How many there are now; None: there are as many as there may be."""
+        own = self._only_own(row)
+        if own is not None:
+            return (None, None) if own >= self._limit else (_ALONE.pack(NEVER, self._worker, own + 1), own + 1)
         found = self._living(row)
         total = sum(found.values())
         if total >= self._limit:
@@ -45,10 +49,23 @@ class Gauge:
 
     def leave(self, row: bytes | None, now: float) -> tuple[bytes | None, int]:
         """How many are left."""
+        own = self._only_own(row)
+        if own is not None:
+            return (_ALONE.pack(NEVER, self._worker, own - 1), own - 1) if own > 1 else (GONE, 0)
         found = self._living(row)
         if self._worker in found:
             found[self._worker] -= 1
         return _row(found), sum(found.values())
+
+    def _only_own(self, row: bytes | None) -> int | None:
+        """How many, when they are all of this worker: most rows are so."""
+        if row is None:
+            return 0
+        if len(row) == _ALONE.size:
+            _, worker, count = _ALONE.unpack(row)
+            if worker == self._worker:
+                return int(count)
+        return None
 
     def _living(self, row: bytes | None) -> dict[int, int]:
         found = shares(row)

@@ -20,6 +20,7 @@ _SWEPT: Final = 2
 
 # When a row expires, in milliseconds, and its key.
 _LISTED: Final = Struct(">Q")
+_FOREVER: Final = EXPIRY.pack(NEVER)
 
 
 class ExpiringRows:
@@ -35,7 +36,11 @@ class ExpiringRows:
         self.evicted = 0
 
     def insert(self, txn: lmdb.Transaction[bytes], key: bytes, row: bytes, now: float, room: int = 0) -> None:
-        """A row that is not there yet; `room` are the pages that it takes beside those of the trees."""
+        """A row that is not there yet; `room` are the pages that it takes beside those of the trees. One that never expires is
+        its owner's to delete, and waits for nobody."""
+        if row.startswith(_FOREVER):
+            txn.put(key, row, db=self.rows)
+            return
         self._sweep(txn, now, _SWEPT)
         while self._pages_used(txn) + room > self._pages:
             gone = self._sweep(txn, NEVER, _SWEPT)
@@ -47,8 +52,7 @@ class ExpiringRows:
 
     def _list(self, txn: lmdb.Transaction[bytes], key: bytes, row: bytes) -> None:
         expires = EXPIRY.unpack_from(row)[0]
-        if expires != NEVER:
-            txn.put(_LISTED.pack(int(expires * 1000) + 1) + key, b"", db=self._listed)
+        txn.put(_LISTED.pack(int(expires * 1000) + 1) + key, b"", db=self._listed)
 
     def _sweep(self, txn: lmdb.Transaction[bytes], until: float, count: int) -> int:
         """Look at the first ones in the list; returns how many of them are gone."""
