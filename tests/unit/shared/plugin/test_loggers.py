@@ -327,6 +327,25 @@ def test_syslog_over_tcp_gets_messages() -> None:
     assert [json.loads(match[1])["a"] for match in matches if match] == ["/1", "/2"]
 
 
+def test_syslog_leaves_by_its_bytes_and_drops_by_them() -> None:
+    sent: list[bytes] = []
+
+    def receive(port: int) -> None:
+        logged = Logged("syslog", host=HOST, port=port, flush_limit=150, drop_limit=400, log_format={"a": "$uri"})
+        for number in range(10):
+            logged.pass_one(f"/{number}")
+        (step,) = logged.native.exchange._program.log  # type: ignore[attr-defined]
+        sent.append(b"%d" % step.__self__.batches.dropped)
+        logged.flush()
+        assert {str(error).partition(":")[2] for _, error in logged.native.host.failures} == {" too many entries are waiting"}
+
+    first = over_tcp(receive)
+    dropped = int(sent[0])
+    # Of ten of a hundred bytes and more, four at most wait, and one or two are a batch.
+    assert 6 <= dropped <= 8
+    assert 1 <= len(first.splitlines()) <= 2
+
+
 @pytest.mark.parametrize(("plugin", "conf"), [("udp-logger", {}), ("syslog", {"sock_type": "udp"})])
 def test_udp_gets_a_datagram_each(plugin: str, conf: dict[str, Any]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
