@@ -25,6 +25,7 @@ from shared.schema.errors import json_path
 from shared.schema.plugins import AnyConf
 from shared.schema.resources import Resource, parse_stored, validate
 from shared.schema.wasm_plugin import WasmPluginSpec
+from shared.secrets.references import has_references
 from shared.store.contract import Expect, Put
 
 # Different configurations in use that a changed plugin is tried with. Each takes it some milliseconds.
@@ -75,7 +76,8 @@ class DryRuns:
         return plan
 
     async def _try_bound(self, name: str, spec: WasmPluginSpec, conf: PluginConf) -> None:
-        job = _job(name, spec, (configuration_bytes(conf.conf),))
+        # What it stands for is known to workers only.
+        job = None if has_references(conf.conf) else _job(name, spec, (configuration_bytes(conf.conf),))
         refusal = None if job is None else await self._run(job)
         if refusal is not None:
             path = json_path(("plugins", name, "conf"))
@@ -108,7 +110,7 @@ class DryRuns:
                     # No worker runs it either.
                     continue
                 conf = _enabled_confs(getattr(spec, "plugins", None)).get(name)
-                if conf is not None:
+                if conf is not None and not has_references(conf.conf):
                     yield Use(resource, key.id, configuration_bytes(conf.conf))
 
     async def _run(self, job: Job) -> Refusal | None:
@@ -132,7 +134,7 @@ def _enabled_confs(confs: Mapping[str, AnyConf] | None) -> dict[str, PluginConf]
 
 def _job(name: str, spec: WasmPluginSpec, configurations: Iterable[bytes]) -> Job | None:
     """None when there is nothing to run."""
-    if spec.module is None or spec.module.sha256 is None:
+    if spec.module is None or spec.module.sha256 is None or has_references((*spec.environment.values(), spec.vm_configuration)):
         return None
     vm_configuration = b"" if spec.vm_configuration is None else configuration_bytes(spec.vm_configuration)
     return Job(

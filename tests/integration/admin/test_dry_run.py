@@ -91,6 +91,16 @@ async def test_an_object_reaches_the_plugin_as_json(api: Admin) -> None:
     assert found["log"] == ["vm started with nothing", 'not with {"refuse":1}']
 
 
+async def test_what_a_reference_stands_for_is_not_known_here(api: Admin) -> None:
+    """The plugin wants an object with `refuse` in it to be no configuration; a text that stands for one may be anything."""
+    await api.upload("p", GOOD)
+    await api.ok("PUT", "/routes/1", using("$env://REFUSE", **ROUTE))
+    await api.ok("PUT", "/routes/2", using({"refuse": "$secret://vault/1/a/b"}, **ROUTE))
+    await api.refused(400, "PUT", "/routes/3", using({"refuse": "no reference"}, **ROUTE))
+    # Nor does a new module have to run with it.
+    await api.ok("PUT", "/wasm_plugins/p", {"environment": {"KEY": "$env://KEY"}})
+
+
 async def test_a_patch_answers_for_what_it_changes_and_a_put_for_all(api: Admin) -> None:
     await api.upload("p", GOOD)
     await api.ok("PUT", "/routes/1?dry_run=false", using("refuse", **ROUTE))
