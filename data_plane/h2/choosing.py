@@ -44,7 +44,7 @@ class ChoosingConnection(asyncio.Protocol):
             self._become(self._http1)
             return
         gateway.clients.add(self)
-        self._timer = gateway.loop.call_later(limits.HEAD_SECONDS, self.stop)
+        self._wait(limits.DRAIN_IDLE_SECONDS if gateway.draining else limits.HEAD_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -67,6 +67,15 @@ class ChoosingConnection(asyncio.Protocol):
         if data:
             protocol.data_received(data)
 
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Not before the loop has read once more, as for an idle client.
+        self._timer = self._gateway.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = self._gateway.loop.call_later(limits.LAST_LOOK_SECONDS, self.stop)
+
     def _leave(self) -> None:
         self._gateway.clients.discard(self)
         if self._timer is not None:
@@ -81,13 +90,15 @@ class ChoosingConnection(asyncio.Protocol):
 
     @property
     def stays(self) -> bool:
-        return False
+        return self._timer is not None
 
     def sweep(self, idle_sweeps: int, held_sweeps: int) -> None:
         """The timer does it."""
 
     def drain(self) -> None:
-        self._transport.close()
+        """Its first request may be on its way."""
+        if self._timer is not None:
+            self._wait(limits.DRAIN_IDLE_SECONDS)
 
     def stop(self) -> None:
         self._transport.abort()

@@ -54,7 +54,7 @@ class ProxiedConnection(asyncio.Protocol):
         # When there are too many, the protocol behind says so, or whatever else there is to say.
         if len(gateway.clients) < gateway.limit and gateway.trust.covers(peer[0]):
             gateway.clients.add(self)
-            self._deadline.set(limits.HEAD_SECONDS)
+            self._deadline.set(limits.DRAIN_IDLE_SECONDS if gateway.draining else limits.HEAD_SECONDS)
         else:
             self._become(self._transport, b"")
 
@@ -94,13 +94,14 @@ class ProxiedConnection(asyncio.Protocol):
 
     @property
     def stays(self) -> bool:
-        return False
+        return self in self._gateway.clients
 
     def sweep(self, idle_sweeps: int, held_sweeps: int) -> None:
         """The deadline sees to it."""
 
     def drain(self) -> None:
-        self.stop()
+        """Its header may be on its way."""
+        self._deadline.set(limits.DRAIN_IDLE_SECONDS)
 
     def stop(self) -> None:
         self._transport.abort()

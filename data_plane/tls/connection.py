@@ -52,11 +52,6 @@ class TlsConnection(TlsTransport):
         self._rule: Ssl
         self._deadline = Deadline(gateway.loop, self._expired)
 
-    @property
-    def has_begun(self) -> bool:
-        """The client has said for whom it comes."""
-        return self._state == HANDSHAKE
-
     def peer(self) -> str:
         found: tuple[str, int] = self._raw.get_extra_info("peername") or ("", 0)
         return found[0]

@@ -30,7 +30,7 @@ log = structlog.get_logger("tls")
 
 # Enough to see what goes wrong with whom.
 LINES_PER_SECOND = 10
-# What a worker that goes away leaves to handshakes that have begun: a few round trips.
+# What a worker that goes away leaves to handshakes: a few round trips.
 DRAIN_SECONDS = 1.0
 H2, HTTP_1 = "h2", "http/1.1"
 # Under this name stands who speaks whatever a client wants, without ALPN.
@@ -108,10 +108,7 @@ class TlsGateway:
             log.info("TLS handshake failed", client=connection.peer(), reason=reason)
 
     async def drain(self) -> None:
-        """Nobody comes any more; who has begun gets in if he is quick."""
-        for connection in tuple(self._handshaking):
-            if not connection.has_begun:
-                connection.abort()
+        """Nobody comes any more; who is here, his hello perhaps on its way, gets in if he is quick."""
         if self._handshaking:
             self._ended.clear()
             with suppress(TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import threading
@@ -236,6 +237,25 @@ def test_a_stop_waits_for_what_is_in_flight(gateway: LiveGateway) -> None:
         go.set()
         assert h2.answers(stream) == {stream: (b"200", b"late")}
         assert h2.next(StreamReset) is None
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_who_has_said_nothing_when_a_stop_begins_may_ask_once(http2: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DRAIN_IDLE_SECONDS", 10)
+    with live_gateway("uvloop", either) as live, upstream(echo) as server, client(live.port) as raw:
+        live.route(route_to(server.port))
+        live.until(lambda it: len(it.clients) == 1)
+        drained = asyncio.run_coroutine_threadsafe(live.gateway.drain(10), live.gateway.loop)
+        live.until(lambda it: it.draining)
+        if http2:
+            h2 = H2Client(raw)
+            stream = h2.ask(request())
+            assert h2.answers(stream) == {stream: (b"200", b"/p")}
+        else:
+            answer = raw.get(b"/p")
+            assert (answer.body, answer.field(b"connection")) == (b"/p", b"close")
+        raw.socket.close()
+        assert drained.result(5) == 0
 
 
 def by_httpx(url: str, method: str, body: bytes | None) -> tuple[str, bytes]:

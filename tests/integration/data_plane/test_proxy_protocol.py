@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from data_plane.http import limits
 from data_plane.http.trust import NOBODY
+from data_plane.tls import listener as tls_listener
 from tests.support.gateway import LOOPS, ScriptedUpstream, answering, ok, route_to, upstream
 from tests.support.raw_http import RawClient, client
 from tests.support.tls import Authority, LiveTlsGateway, live_tls_gateway, ssl_document
@@ -83,6 +85,35 @@ def test_a_trusted_address_that_sends_none_is_refused(gateway: LiveTlsGateway) -
     with pytest.raises((ssl.SSLError, ConnectionError)), socket.create_connection(("127.0.0.1", gateway.tls_port)) as plain:
         AUTHORITY.trusting().wrap_socket(plain, server_hostname="one.test")
     gateway.until(lambda it: not it.clients)
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_who_has_said_nothing_when_a_worker_stops_may_still_ask(monkeypatch: pytest.MonkeyPatch, secured: bool) -> None:
+    monkeypatch.setattr(limits, "DRAIN_IDLE_SECONDS", 10)
+    monkeypatch.setattr(tls_listener, "DRAIN_SECONDS", 10)
+
+    async def stop(live: LiveTlsGateway) -> int:
+        await live.tls.drain()
+        return await live.gateway.drain(10)
+
+    with live_tls_gateway(proxied=True) as live, upstream(answering(ok(b"hello"))) as running:
+        live.show(route_to(running.port), one=ssl_document(PAIR, "one.test"))
+        raw = RawClient(live.tls_port if secured else live.port)
+        try:
+            live.until(lambda it: len(it.clients) == 1)
+            if secured:
+                # What comes next is a hello.
+                raw.send(HEADER)
+                live.until(lambda _: live.tls.handshaking == 1)
+            stopped = asyncio.run_coroutine_threadsafe(stop(live), live.gateway.loop)
+            live.until(lambda it: it.draining or bool(live.tls.handshaking))
+            if secured:
+                raw.socket = AUTHORITY.trusting().wrap_socket(raw.socket, server_hostname="one.test")
+            raw.send(REQUEST if secured else HEADER + REQUEST)
+            assert raw.response().body == b"hello"
+        finally:
+            raw.socket.close()
+        assert stopped.result(5) == 0
 
 
 def test_a_header_has_its_time(gateway: LiveTlsGateway, monkeypatch: pytest.MonkeyPatch) -> None:
