@@ -6,9 +6,14 @@ value has the mod_revision of what it replaces, which is what the transaction ha
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Protocol
 
 from shared.store.contract import ConfigStore, Entry, Listing
+
+# Lookups under way.
+AT_ONCE = 16
 
 
 class View(Protocol):
@@ -34,6 +39,18 @@ class Draft:
         if key not in self._entries:
             self._entries[key] = await self._store.get(key)
         return self._entries[key]
+
+    async def fetch(self, keys: Iterable[str]) -> None:
+        """Looks many keys up at once: one after another each would be a way to the store and back."""
+        waiting = iter([key for key in keys if key not in self._entries])
+
+        async def some() -> None:
+            for key in waiting:
+                await self.stored(key)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(some())
 
     async def get(self, key: str) -> Entry | None:
         return self._planned[key] if key in self._planned else await self.stored(key)

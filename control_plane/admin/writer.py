@@ -32,7 +32,7 @@ from control_plane.admin.versions import Versions
 from control_plane.audit import note
 from control_plane.errors import AdminError, KeyNotFound
 from control_plane.sandbox.sandbox import Sandbox
-from shared.keys import BATCH_KEY, ResourceKey, generated_id, guard_key, resource_key
+from shared.keys import BATCH_KEY, ResourceKey, generated_id, guard_key, history_key, resource_key
 from shared.schema.document import encode
 from shared.store.contract import ConfigStore, Delete, Expect, LeaseNotFound, Put
 
@@ -166,11 +166,13 @@ class Writer:
             with mistakes.of(number):
                 gathered.add(await self._checked(draft, outcome, options))
         mistakes.check(single=single)
+        changed = [one for one in outcomes if not one.unchanged]
+        if len(changed) > 1:
+            await draft.fetch(history_key(one.operation.resource.kind, one.id) for one in changed)
         lease = await self._history_lease(outcomes, options)
-        for outcome in outcomes:
-            if not outcome.unchanged:
-                key, gone = ResourceKey(outcome.operation.resource.kind, outcome.id), outcome.value is None
-                gathered.add(await history.before_change(draft, key, outcome.entry, deletes=gone, lease=lease if gone else 0))
+        for outcome in changed:
+            key, gone = ResourceKey(outcome.operation.resource.kind, outcome.id), outcome.value is None
+            gathered.add(await history.before_change(draft, key, outcome.entry, deletes=gone, lease=lease if gone else 0))
         return Prepared(tuple(outcomes), gathered.plan)
 
     async def _drafted(self, draft: Draft, operation: Operation, ids: _NewIds, options: Options) -> Outcome:

