@@ -35,11 +35,15 @@ from control_plane.sandbox.sandbox import Sandbox
 from shared.keys import BATCH_KEY, ResourceKey, generated_id, guard_key, history_key, resource_key
 from shared.schema.document import encode
 from shared.store.contract import ConfigStore, Delete, Expect, LeaseNotFound, Put
+from shared.store.patience import patience
 
 # With writers on several control planes each round has a winner; this many rounds lost in a row is a storm.
 ATTEMPTS = 50
 # Mean pause after a lost round, in seconds: about one round trip to a store.
 PAUSE = 0.005
+# For an operation's calls of the store, some six: one that answers, but takes seconds for each, is as good as away.
+STORE_SECONDS = 5.0
+NO_BOUND = float("inf")
 # Whoever makes a batch is alone.
 NO_BATCH = Expect(BATCH_KEY, 0)
 
@@ -132,17 +136,20 @@ class Writer:
             return Made(operations)
 
         async with self.locks.hold(map(_lock_name, operations)):
-            return await self.run_made(made, options)
+            return await self.run_made(made, options, STORE_SECONDS * len(operations))
 
-    async def run_made(self, make: Callable[[Draft], Awaitable[Made]], options: Options) -> Committed:
-        """`make` is asked again when a round is lost."""
+    async def run_made(
+        self, make: Callable[[Draft], Awaitable[Made]], options: Options, seconds: float = NO_BOUND
+    ) -> Committed:
+        """`make` is asked again when a round is lost; one round waits for the store no longer than this."""
         for _ in range(ATTEMPTS):
-            draft = Draft(self.store)
-            made = await make(draft)
-            prepared = await self.prepare(draft, made.operations, options)
-            if options.simulate or not (prepared.changed or made.plan.operations):
-                return Committed(prepared.outcomes, 0)
-            revision = await self._commit(prepared, made.plan, options)
+            with patience(seconds):
+                draft = Draft(self.store)
+                made = await make(draft)
+                prepared = await self.prepare(draft, made.operations, options)
+                if options.simulate or not (prepared.changed or made.plan.operations):
+                    return Committed(prepared.outcomes, 0)
+                revision = await self._commit(prepared, made.plan, options)
             if revision is not None:
                 for outcome in prepared.changed:
                     note(outcome.operation.resource.kind, outcome.id, outcome.before, outcome.value)
@@ -182,6 +189,11 @@ class Writer:
         if draft.is_planned(key):
             raise AdminError(400, {"error_msg": f"{key} is written by another operation already"})
         entry = await draft.stored(key)
+        while operation.id is None and entry is not None:
+            # Another writer has taken it since the revision was asked for.
+            object_id = ids.next()
+            key = resource_key(resource.kind, object_id)
+            entry = await draft.stored(key)
         operation.match.check(entry)
         stored = stored_object(entry)
         previous = None if entry is None else own_part(stored)

@@ -15,6 +15,7 @@ from grpc.aio import AioRpcError
 from shared.store.contract import StoreError, StoreUnavailable
 from shared.store.etcd_connection import Connection, EtcdTarget, Method
 from shared.store.etcd_wire import Message, TokenRefused
+from shared.store.patience import waiting
 
 # A whole call, with all its attempts.
 CALL_SECONDS: Final = 5.0
@@ -37,7 +38,10 @@ class Endpoints:
 
     async def read(self, method: Method, request: Message) -> Message:
         """Tried on every endpoint that the time allows."""
-        deadline = _now() + CALL_SECONDS
+        with waiting(CALL_SECONDS) as seconds:
+            return await self._read(method, request, _now() + seconds)
+
+    async def _read(self, method: Method, request: Message, deadline: float) -> Message:
         while True:
             connection = await self.connect(deadline)
             try:
@@ -49,9 +53,10 @@ class Endpoints:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def write(self, method: Method, request: Message) -> Message:
-        deadline = _now() + CALL_SECONDS
-        connection = await self.connect(deadline)
-        return await self._attempt(connection, method, request, deadline - _now())
+        with waiting(CALL_SECONDS) as seconds:
+            deadline = _now() + seconds
+            connection = await self.connect(deadline)
+            return await self._attempt(connection, method, request, deadline - _now())
 
     async def connect(self, deadline: float) -> Connection:
         """The current connection, or the first endpoint that answers, beginning with the next one to try."""

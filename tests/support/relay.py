@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager, suppress
 
 class Relay:
     """Passes bytes both ways until it is `mute`; then it takes them and passes nothing. After `cut` there is nobody, until
-    `mend`."""
+    `mend`. What goes to the client comes `late` by so many seconds, `delays` times so far."""
 
     def __init__(self, port: int) -> None:
         self.mute = False
+        self.late = 0.0
+        self.delays = 0
         self._is_cut = False
         self.endpoint = ""
         self._port = port
@@ -33,6 +35,7 @@ class Relay:
 
     def mend(self) -> None:
         self._is_cut = self.mute = False
+        self.late = 0.0
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -43,13 +46,16 @@ class Relay:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             with suppress(ConnectionError):
-                await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+                await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer, from_server=True))
         finally:
             writer.close()
             far_writer.close()
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_server: bool = False) -> None:
         while data := await source.read(65536):
+            if from_server and self.late:
+                self.delays += 1
+                await asyncio.sleep(self.late)
             if not self.mute:
                 sink.write(data)
                 await sink.drain()
