@@ -60,7 +60,8 @@ _RESPONSES: Final[dict[str, Any]] = {
     "504": {"description": "With `wait=applied`: written, but not served by all in time", "content": _NOT_APPLIED},
 }
 # What an operation answers with that has written something.
-_CONFIRMATIONS: Final = {f"{_REFERENCE}{shape}" for shape in ("Written", "Deleted", "ModuleReport", "RolledBack")}
+CONFIRMED: Final = ("Written", "Deleted", "ModuleReport", "RolledBack", "Transacted", "ConfigsWritten")
+_CONFIRMATIONS: Final = {f"{_REFERENCE}{shape}" for shape in CONFIRMED}
 
 
 def describe_waiting(operation: dict[str, Any]) -> None:
