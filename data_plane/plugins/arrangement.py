@@ -65,7 +65,11 @@ def _arranged(placed: list[Binding], requests: list[PluginBinding | RequestStep]
     responses = [binding if isinstance(binding, NativeBinding) else next(backwards) for binding in placed]
     native = [binding.bound for binding in placed if isinstance(binding, NativeBinding)]
     log = tuple(cast(LogStep, one.steps.log) for one in native if "log" in one.phases)
-    return Arrangement((*_grouped_requests(requests), Steps(log=log)), tuple(_grouped_responses(responses)))
+    seen = tuple(_grouped_responses(responses))
+    if log and not (seen and isinstance(seen[-1], Steps)):
+        # Does nothing, but the log steps find the response as it leaves.
+        seen += (Steps(),)
+    return Arrangement((*_grouped_requests(requests), Steps(log=log)), seen)
 
 
 def _in_phase(placed: list[Binding], phase: Phase) -> Iterator[PluginBinding | RequestStep]:

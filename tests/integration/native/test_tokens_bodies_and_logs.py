@@ -111,7 +111,11 @@ def configure(up: Up, url: str, folder: Path) -> None:
         "forward": {"forward-auth": service},
         "asked": {"forward-auth": {**service, "request_method": "POST", "client_headers": ["X-Why"]}},
         "valid": {"request-validation": body},
-        "mixed": {"request-validation": body, "wasm": {"conf": "request_headers add 0 x-wasm 1"}},
+        "mixed": {
+            "request-validation": body,
+            "wasm": {"conf": "request_headers add 0 x-wasm 1"},
+            "file-logger": {"path": str(folder / "mixed.log"), "include_req_body": True, "max_req_body_bytes": 7},
+        },
         "gzip": {"gzip": {"types": ["text/html", "text/event-stream"]}},
         "logged": {
             "http-logger": {"uri": f"{url}/logs", "include_req_body": True, "inactive_timeout": 60},
@@ -192,6 +196,17 @@ def test_bodies_are_held_to_a_schema(up: Up, server: Server, path: str) -> None:
     assert asked(up, path, "POST", content=b" " * 1_100_000).status_code == 413
     assert len(server.heads) == before + 2
     assert (b"x-wasm: 1" in server.heads[-1]) is (path == "/mixed")
+
+
+def test_a_log_beside_a_wasm_plugin(up: Up, folder: Path) -> None:
+    path = folder / "mixed.log"
+    before = path.read_bytes().count(b"\n") if path.exists() else 0
+    assert asked(up, "/mixed/log", "POST", content=b'{"id": 1, "more": 2}').status_code == 200
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") > before, "the line is there")
+    (entry,) = [entry for entry in map(json.loads, path.read_bytes().splitlines()) if entry["request"]["uri"] == "/mixed/log"]
+    assert entry["request"]["body"] == '{"id": '
+    assert (entry["response"]["status"], entry["request"]["size"], entry["response"]["size"]) == (200, 20, len(PAGE))
+    assert entry["request"]["headers"]["x-wasm"] == "1"
 
 
 def test_compressed_for_who_takes_it(up: Up) -> None:

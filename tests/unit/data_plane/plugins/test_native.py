@@ -245,6 +245,20 @@ def test_a_wasm_plugins_error_in_other_words(worker: Worker) -> None:
     assert dict(reply.fields)[b"content-type"] == b"application/json"
 
 
+def test_a_log_finds_the_response_as_it_has_left(worker: Worker) -> None:
+    class Looks(Mark):
+        def log(self, request: Request, response: Response | None) -> None:
+            if response is not None and response.header("a") == "1":
+                self.logged.append(response.status)
+
+    told = Looks("x", "log")
+    case = MixedCase(worker, wasm(worker, 2), native(told, 3))
+    case.request()
+    case.response()
+    case.finish()
+    assert told.logged == [200]
+
+
 class Wants(Mark):
     """Wants so many bytes of a body at most, and says what it has read; keeps two bytes of what goes by."""
 
