@@ -33,6 +33,13 @@ class RouteMap(Mapping[str, Route]):
     def __len__(self) -> int:
         return self._size
 
+    def not_in(self, other: Mapping[str, Route]) -> Iterator[Route]:
+        """The routes that `other` has not, or has as other objects."""
+        parts = other._parts if isinstance(other, RouteMap) else None
+        for index, part in enumerate(self._parts):
+            if parts is None or part is not parts[index]:
+                yield from (route for route_id, route in part.items() if other.get(route_id) is not route)
+
     def replaced(self, removed: Iterable[str], added: Iterable[Route], dropped: list[object]) -> Steps[RouteMap]:
         """In steps, the mapping without `removed` and with `added`. Parts that it has no more go to `dropped`."""
         gone: dict[int, list[str]] = defaultdict(list)

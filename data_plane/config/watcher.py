@@ -81,6 +81,7 @@ class ConfigWatcher:
         self._delays = _delays()
         self._is_reachable = True
         self.kept: Kept | None = None
+        self._to_keep: Listing | None = None
         self.on_applied: Callable[[bool], None] = lambda awaited: None
         self.ready = asyncio.Event()
         self.is_stale = False
@@ -116,6 +117,11 @@ class ConfigWatcher:
         revision = await self._load()
         await self._publish(revision)
         self.on_applied(False)
+        # Not before it is served: writing 100,000 routes takes a thread a second.
+        listing, self._to_keep = self._to_keep, None
+        if self.kept is not None and listing is not None:
+            self.kept.listed(listing)
+        del listing
         waiting: asyncio.Queue[Arrived] = asyncio.Queue(MOST_WAITING)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(revision + 1, waiting), name="config watch")
@@ -127,10 +133,10 @@ class ConfigWatcher:
     async def _load(self) -> int:
         listing = await self._listing()
         self._note_recovery()
-        if self.kept is not None:
-            self.kept.listed(listing)
         await self._paced(self._compiler.load(listing))
         self.is_stale = False
+        if self.kept is not None:
+            self._to_keep = listing
         return listing.revision
 
     async def _listing(self) -> Listing:

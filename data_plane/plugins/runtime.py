@@ -20,8 +20,9 @@ from data_plane.observe.status import PluginStatus
 from data_plane.plugins.arrangement import PLAIN, Arrangement, arrange
 from data_plane.plugins.chain import WasmChain
 from data_plane.plugins.interface import CallProvider, ChainSink, PluginStream, StreamInfo
+from data_plane.plugins.leaving import Leaving
 from data_plane.plugins.link import Link
-from data_plane.plugins.loading import Loader, bindings_of, holds, runs_by_itself
+from data_plane.plugins.loading import Loader, bindings_of, runs_by_itself
 from data_plane.plugins.native import mixed_chain
 from data_plane.plugins.record import REASON_SHOWN, PluginRecord
 from data_plane.plugins.sharing import HostSharing
@@ -78,6 +79,7 @@ class WasmRuntime(NativeHost):
         NativeHost.__init__(self, loop)
         self._loader = Loader(loop, self._load)
         self._swaps = Swaps(self, self._vms, self._contexts)
+        self._leaving = Leaving(loop, self._contexts)
         self._configured: list[WasmPlugin] = []
         self._records: dict[str, PluginRecord] = {}
         self._ticks: dict[PluginContext, asyncio.TimerHandle] = {}
@@ -109,7 +111,7 @@ class WasmRuntime(NativeHost):
         self._lone.clear()
         self._several.clear()
         self._swaps.take_over(snapshot)
-        for slot in [slot for slot in self._contexts.values() if not holds(snapshot, slot.binding)]:
+        for slot in self._leaving.found(snapshot):
             del self._contexts[slot.binding]
             slot.vm_slot.refused.pop(slot, None)
             slot.retired = True

@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
@@ -69,26 +69,28 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def measure(folder: Path, routes: int, options: argparse.Namespace) -> Sequence[Figure]:
-    figures: list[Figure] = []
+def measure(folder: Path, routes: int, options: argparse.Namespace) -> Iterator[Figure]:
+    """Each as soon as it is known."""
     empty = _memory_without_routes(folder)
     with etcd_with(folder, routes) as etcd:
         with data_plane(folder, etcd.url, 1) as alone:
-            figures.append(Figure("cold start to the first request, 1 worker", routes, alone.seconds, "s", 15.0))
-            weight = (_memory(alone) - empty) / routes
-            figures.append(Figure("memory of a route in a worker", routes, weight, "bytes"))
+            yield Figure("cold start to the first request, 1 worker", routes, alone.seconds, "s", 15.0)
+            yield Figure("memory of a route in a worker", routes, (_memory(alone) - empty) / routes, "bytes")
         with data_plane(folder, etcd.url, options.workers) as serving, control_plane(folder, etcd.url) as admin:
-            figures.append(Figure(f"cold start to the first request, {options.workers} workers", routes, serving.seconds, "s"))
-            probes = connections(serving.plane.port, serving.workers())
-            live = [_until_live(admin, probes, number) for number in range(options.samples)]
-            waited = [_wait(admin, number) for number in range(options.samples)]
-            figures += _of(routes, "PUT until all workers serve it", live, 100.0)
-            figures += _of(routes, "PUT with wait=applied until its answer", waited, None)
-            polled = percentile(waited, 50) - percentile(live, 50)
-            figures.append(Figure("what waiting adds, median", routes, polled * 1000, "ms", 20.0))
-            figures.append(Figure("writes", routes, _writes(admin, options.seconds), "1/s"))
-            figures += _of(routes, "shared upstream's timeout until all serve it", [_shared(admin, serving)], None)[:1]
-    return figures
+            yield Figure(f"cold start to the first request, {options.workers} workers", routes, serving.seconds, "s")
+            yield from _changes(admin, serving, routes, options)
+
+
+def _changes(admin: httpx.Client, serving: Serving, routes: int, options: argparse.Namespace) -> Iterator[Figure]:
+    probes = connections(serving.plane.port, serving.workers())
+    live = [_until_live(admin, probes, number) for number in range(options.samples)]
+    yield from _of(routes, "PUT until all workers serve it", live, 100.0)
+    waited = [_wait(admin, number) for number in range(options.samples)]
+    yield from _of(routes, "PUT with wait=applied until its answer", waited, None)
+    added = percentile(waited, 50) - percentile(live, 50)
+    yield Figure("what waiting adds, median", routes, added * 1000, "ms", 20.0)
+    yield Figure("writes", routes, _writes(admin, options.seconds), "1/s")
+    yield Figure("shared upstream's timeout until all serve it", routes, _shared(admin) * 1000, "ms")
 
 
 def _of(routes: int, name: str, seconds: Sequence[float], most: float | None) -> list[Figure]:
@@ -118,7 +120,7 @@ def _wait(admin: httpx.Client, number: int) -> float:
     return time.monotonic() - began
 
 
-def _shared(admin: httpx.Client, serving: Serving) -> float:
+def _shared(admin: httpx.Client) -> float:
     """A change that every route has to know of."""
     began = time.monotonic()
     change = {"nodes": {"127.0.0.1:1": 1}, "timeout": {"connect": 7, "send": 7, "read": 7}}

@@ -19,7 +19,7 @@ FLOORS = (
     ("data_plane.health", "data_plane.dns"),
     ("data_plane.exchange",),
     ("data_plane.config",),
-    ("data_plane.plugins", "data_plane.routing", "data_plane.balance", "data_plane.secrets"),
+    ("data_plane.plugins", "data_plane.routing", "data_plane.balance", "data_plane.secrets", "data_plane.config.route_map"),
     ("data_plane.upstream_tls",),
     ("data_plane.config.snapshot", "data_plane.upstream_tls.client_tls", "data_plane.settings", "data_plane.observe"),
     ("data_plane.health.machine", "data_plane.health.rows"),
