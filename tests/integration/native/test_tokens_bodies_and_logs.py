@@ -117,6 +117,7 @@ def configure(up: Up, url: str, folder: Path) -> None:
             "file-logger": {"path": str(folder / "mixed.log"), "include_req_body": True, "max_req_body_bytes": 7},
         },
         "gzip": {"gzip": {"types": ["text/html", "text/event-stream"]}},
+        "both": {"gzip": {}, "wasm": {"conf": "response_headers add 2 x-wasm 1"}},
         "logged": {
             "http-logger": {"uri": f"{url}/logs", "include_req_body": True, "inactive_timeout": 60},
             "file-logger": {"path": str(folder / "access.log"), "log_format": {"uri": "$uri", "status": "$status"}},
@@ -209,11 +210,12 @@ def test_a_log_beside_a_wasm_plugin(up: Up, folder: Path) -> None:
     assert entry["request"]["headers"]["x-wasm"] == "1"
 
 
-def test_compressed_for_who_takes_it(up: Up) -> None:
-    with httpx.stream("GET", f"http://{up.listen}/gzip", headers={"Accept-Encoding": "gzip"}, trust_env=False) as answer:
+@pytest.mark.parametrize("path", ["/gzip", "/both"])
+def test_compressed_for_who_takes_it(up: Up, path: str) -> None:
+    with httpx.stream("GET", f"http://{up.listen}{path}", headers={"Accept-Encoding": "gzip"}, trust_env=False) as answer:
         assert gzip.decompress(b"".join(answer.iter_raw())) == PAGE
         assert (answer.headers["content-encoding"], answer.headers["etag"]) == ("gzip", 'W/"v1"')
-    plain = asked(up, "/gzip", headers={"Accept-Encoding": "identity"})
+    plain = asked(up, path, headers={"Accept-Encoding": "identity"})
     assert (plain.content, plain.headers.get("content-encoding")) == (PAGE, None)
 
 
