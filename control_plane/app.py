@@ -96,8 +96,8 @@ def create_app(
     docs_page.register(open_router)
     app.include_router(open_router)
     app.include_router(_admin_router(resources, modules, guard, registry))
-    app.add_middleware(Audit, write=guard.audit)
     app.add_middleware(Perimeter, hosts=guard.hosts, trusted=guard.trusted, allowed=guard.allowed)
+    app.add_middleware(Audit, write=guard.audit)
     app.add_middleware(errors.Boundary, server=f"waspgate/{app.version}")
     return app
 

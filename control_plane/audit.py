@@ -10,6 +10,7 @@ A line is one JSON object:
     from        the client's address
     method, path, query, status
     revision    of the store, null when nothing was written
+    left_out    of requests without a good key, if there were too many in a minute: how many since the line before
     changes     [{"resource": "/apisix/routes/1", "changes": [{"path", "before", "after"}]}]
 """
 
@@ -20,6 +21,7 @@ import os
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -43,6 +45,9 @@ READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 MOST_WAITING = 10_000
 # A whole configuration written at once is one request: what it changed beyond this is only counted.
 MOST_CHANGES = 1000
+# Requests without a good key that are told in a minute: nobody shall fill the disk who may not even come in.
+MOST_NAMELESS = 60
+MINUTE = 60.0
 # How long the end of the process waits for the last lines, in seconds.
 LAST_SECONDS = 2.0
 
@@ -86,11 +91,15 @@ def _unmarked(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 class Audit:
-    """Around everything that may refuse a request."""
+    """Around everything that may refuse a request. `clock` in seconds."""
 
-    def __init__(self, app: ASGIApp, write: Write) -> None:
+    def __init__(self, app: ASGIApp, write: Write, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._write = write
+        self._clock = clock
+        self._minute = -MINUTE
+        self._nameless = 0
+        self._left_out = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in READING:
@@ -113,14 +122,27 @@ class Audit:
             await self._app(scope, receive, watched)
         finally:
             _changes.reset(token)
-            self._write(_line(scope, status, revision, changes))
+            self._told(_line(scope, status, revision, changes))
+
+    def _told(self, line: dict[str, object]) -> None:
+        if line["key"] is None:
+            now = self._clock()
+            if now - self._minute >= MINUTE:
+                self._minute, self._nameless = now, 0
+            self._nameless += 1
+            if self._nameless > MOST_NAMELESS:
+                self._left_out += 1
+                return
+        if self._left_out:
+            line["left_out"], self._left_out = self._left_out, 0
+        self._write(line)
 
 
 def _line(scope: Scope, status: int, revision: int | None, changes: list[dict[str, object]]) -> dict[str, object]:
     line: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "key": scope["state"].get("admin_key"),
-        "from": (scope.get("client") or ("", 0))[0],
+        "from": scope["state"].get("client", (scope.get("client") or ("", 0))[0]),
         "method": scope["method"],
         "path": scope["path"],
         "query": scope["query_string"].decode("latin-1"),

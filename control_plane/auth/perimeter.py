@@ -54,6 +54,8 @@ class Perimeter:
         if refusal is not None:
             await answer(403, {"error_msg": refusal})(scope, receive, send)
             return
+        # For whoever is around this, too.
+        scope.setdefault("state", {})["client"] = client
         await self._app(scope if client == peer else {**scope, "client": (client, 0)}, receive, send)
 
     def _client(self, peer: str, headers: Headers) -> str | None:

@@ -166,7 +166,13 @@ async def test_refusals_are_written_down(api: Api) -> None:
     await api.call("POST", "/routes", CSRF, key="wrong")
     await api.call("PUT", "/routes/1", CSRF, X_Forwarded_For="10.0.0.1")
     found = [(line["key"], line["status"], line["revision"], line["changes"]) for line in api.lines]
-    assert found[:3] == [("admin", 400, None, []), ("viewer", 401, None, []), (None, 401, None, [])]
+    assert found == [("admin", 400, None, []), ("viewer", 401, None, []), (None, 401, None, []), (None, 403, None, [])]
+
+
+async def test_a_trusted_proxy_s_client_is_the_one_that_is_written_down(sealed: SealedStore) -> None:
+    api = Api(sealed, trusted=(ip_network("172.16.0.0/12"),))
+    await api.call("DELETE", "/routes/1", client="172.16.0.1", X_Forwarded_For="192.0.2.1")
+    assert [(line["key"], line["from"], line["status"]) for line in api.lines] == [("admin", "192.0.2.1", 404)]
 
 
 async def test_all_of_a_transaction_is_one_line(api: Api) -> None:

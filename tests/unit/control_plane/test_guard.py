@@ -10,12 +10,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from control_plane.audit import AuditFile
+from control_plane.audit import MOST_NAMELESS, Audit, AuditFile
 from control_plane.auth.attempts import MOST_ADDRESSES, SECONDS_A_TRY, TRIES, Attempts
 from control_plane.auth.hashing import check_hash, hash_key, matches_slowly
 from control_plane.auth.keys import AdminKey, Keys, is_within, unrestricted
@@ -123,7 +126,28 @@ def test_memory_is_bounded() -> None:
     assert len(attempts) == MOST_ADDRESSES
 
 
-# The audit file.
+# The audit log.
+
+
+async def test_nobody_fills_the_log_who_has_no_key() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/named":
+            scope["state"]["admin_key"] = "ci"
+        await Response(status_code=401)(scope, receive, send)
+
+    clock = Clock()
+    lines: list[dict[str, Any]] = []
+    transport = httpx.ASGITransport(Audit(application, lines.append, clock))
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+        for _ in range(MOST_NAMELESS + 5):
+            await client.post("/")
+        assert len(lines) == MOST_NAMELESS
+        await client.post("/named")
+        assert (lines[-1]["key"], lines[-1]["left_out"]) == ("ci", 5)
+        await client.post("/")
+        clock.now += 60
+        await client.post("/")
+    assert (len(lines), lines[-1]["left_out"]) == (MOST_NAMELESS + 2, 1)
 
 
 def test_lines_are_appended_to_a_file_of_its_owner(tmp_path: Path) -> None:
