@@ -23,7 +23,7 @@ from control_plane.admin.paths import OWNERS, ObjectId, OwnerId, Paths, checked_
 from control_plane.admin.resources import Resources
 from control_plane.admin.transactions import blocked
 from control_plane.errors import AdminError, answer
-from shared.keys import parse_resource_key
+from shared.keys import IN_TWO_PARTS, parse_resource_key
 from shared.schema.resources import RESOURCES, Resource, Verb
 
 FORCE: str | None = Query(None, description="`true`: even when it is in use")
@@ -129,6 +129,7 @@ async def unmatched(request: Request, path: str) -> Response:
         raise AdminError(404, {"error_msg": f"Unsupported resource type: {name}"})
     if request.method in ("POST", "PATCH") and request.method not in resource.verbs:
         raise blocked(resource, request.method)
-    if request.method in ("PATCH", "DELETE") and not rest.strip("/"):
+    parts = len([part for part in rest.split("/") if part])
+    if request.method in ("PUT", "PATCH", "DELETE") and parts < (2 if resource.kind in IN_TWO_PARTS else 1):
         raise missing_id(resource)
     raise AdminError(404, {"error_msg": "not found"})

@@ -106,9 +106,11 @@ class Prepared:
             key, value = outcome.key, outcome.value
             operations.append(Delete(key) if value is None else Put(key, encode(value), lease))
         known = {condition.key for condition in expect}
-        guarded = {guard_key(one.operation.resource.kind, one.id) for one in self.changed if one.value is not None}
+        written = {guard_key(one.operation.resource.kind, one.id) for one in self.changed if one.value is not None}
+        # What goes with an object may be an operation's own object as well.
+        written |= known
         expect += [condition for condition in self.plan.expect if condition.key not in known]
-        return expect, [*operations, *(more for more in self.plan.operations if more.key not in guarded)]
+        return expect, [*operations, *(more for more in self.plan.operations if more.key not in written)]
 
 
 @dataclass(frozen=True, slots=True)
