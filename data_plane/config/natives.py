@@ -65,6 +65,9 @@ class Natives:
         def find(name: str) -> object | None:
             return table.compile(f"{place}/{name}", specs[name])
 
+        for name in specs:
+            # Now, so that their nodes are watched as those of other upstreams are.
+            find(name)
         plugin.use_upstreams(find)
         weakref.finalize(binding, _forget, table, [f"{place}/{name}" for name in specs]).atexit = False
 
