@@ -20,8 +20,6 @@ from shared.plugin.consumer import Consumer
 from shared.schema.consumer import AuthPart, BroughtConf, ConsumerGroupSpec, ConsumerSpec, CredentialSpec
 from shared.schema.plugins import NativeConf
 
-KINDS: tuple[Kind, ...] = ("consumers", "credentials", "consumer_groups")
-
 
 class Claim(NamedTuple):
     """A key of a consumer, for a plugin."""
