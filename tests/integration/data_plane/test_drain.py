@@ -17,7 +17,9 @@ def drain(gateway: LiveGateway, grace: float) -> Future[int]:
     return asyncio.run_coroutine_threadsafe(gateway.gateway.drain(grace), gateway.gateway.loop)
 
 
-def test_the_idle_are_closed_and_the_busy_may_finish(gateway: LiveGateway) -> None:
+def test_the_idle_are_closed_and_the_busy_may_finish(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DRAIN_IDLE_SECONDS", 0.1)
+
     def script(side: UpstreamSide) -> None:
         while side.head():
             side.send(ok(b"first"))
@@ -119,7 +121,8 @@ def test_a_connection_that_is_new_may_ask_once(gateway: LiveGateway) -> None:
         assert drained.result(5) == 0
 
 
-def test_nothing_to_wait_for(gateway: LiveGateway) -> None:
+def test_nothing_to_wait_for(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DRAIN_IDLE_SECONDS", 0.1)
     with client(gateway.port) as raw:
         raw.send(b"GET / HT")
         gateway.until(lambda it: len(it.clients) == 1)
