@@ -229,6 +229,12 @@ async def test_a_batch_whose_maker_is_gone_is_completed_by_another(store: Config
         assert await store.get(BATCH_KEY) is not None
 
     async with asyncio.timeout(20), admin(store) as other:
+        monkeypatch.setattr(batches, "STALE_SECONDS", 100)
+        monkeypatch.setattr(batches, "PATIENCE_SECONDS", 0.1)
+        message = await other.refused(503, "PUT", "/upstreams/new", NODES)
+        assert message == "a change of the whole configuration is being made, try again later"
+        monkeypatch.setattr(batches, "STALE_SECONDS", 0.2)
+        monkeypatch.setattr(batches, "PATIENCE_SECONDS", 30)
         await other.ok("PUT", "/upstreams/new", NODES)
         assert {item["uri"][:3] for item in (await whole(other))["routes"]} == {"/y/"}
         assert len((await whole(other))["routes"]) == 400
