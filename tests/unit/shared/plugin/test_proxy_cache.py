@@ -204,12 +204,12 @@ def test_what_plugins_do_to_responses_is_done_to_kept_ones_anew(monkeypatch: pyt
 
 
 def test_what_other_plugins_answer_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    abort = {"abort": {"http_status": 404}, "_meta": {"priority": 1}}
-    cached = Cached(monkeypatch, MEMORY, **{"fault-injection": abort})
-    assert [cached.get().status for _ in range(2)] == [404, 404]
+    limit = {"count": 1, "time_window": 60, "rejected_code": 404, "rejected_msg": "too many"}
+    cached = Cached(monkeypatch, MEMORY, **{"limit-count": limit})
+    assert [cached.get(target).status for target in ("/a", "/b", "/b", "/a")] == [200, 404, 404, 200]
     zone = cached.native.host.zones[("memory", "memory_cache")]
     assert isinstance(zone, MemoryZone)
-    assert not zone.rows
+    assert len(zone.rows) == 1
 
 
 @pytest.mark.parametrize("conf", [{"cache_bypass": ["$arg_fresh", "$http_x_fresh"]}, {"no_cache": ["$arg_fresh"]}], ids=str)
