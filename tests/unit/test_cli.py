@@ -22,6 +22,10 @@ def test_help_lists_what_exists_and_nothing_else() -> None:
         "data-plane",
         "reload",
         "status",
+        "apply",
+        "diff",
+        "dump",
+        "explain",
         "plugin",
         "secrets",
     ]
