@@ -20,7 +20,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from control_plane.cli.admin_settings import AdminKeys, FileToWrite, Hosts, Networks
 from control_plane.cli.errors import USAGE, CommandError
-from shared.secrets.sources import check_keys, check_keys_file
 from shared.settings_file import SettingsFileError, as_text, read_settings
 from shared.store.url import gateway_file_url, is_read_only, open_store
 from shared.tuning import NAMES, READERS
@@ -128,11 +127,16 @@ PageSetting = Annotated[Address | None, BeforeValidator(lambda text: Address.par
 
 
 def _encryption_keys(secret: SecretStr) -> SecretStr:
+    # Cryptography takes long to import: those pay for it who have keys.
+    from shared.secrets.sources import check_keys
+
     check_keys(secret.get_secret_value())
     return secret
 
 
 def _keys_file(path: Path) -> Path:
+    from shared.secrets.sources import check_keys_file
+
     return Path(check_keys_file(str(path))).absolute()
 
 
