@@ -22,9 +22,9 @@ from shared.store.url import open_store
 from tests.support.admin import KEY, shared_sandbox
 
 CHECKED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-# All kinds have the same handlers: of most of them a few requests will do.
+# All kinds have the same handlers: of most of them one request will do.
 EXAMPLES = {"routes": 6, "transaction": 12, "configs": 8}
-FEW = 2
+FEW = 1
 
 
 @pytest.fixture(scope="module")
