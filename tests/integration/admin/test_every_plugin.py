@@ -64,4 +64,7 @@ async def test_an_upstream_that_a_rule_names_has_to_be_there_and_to_stay(api: Ad
     await api.ok("PUT", "/routes/1", route)
     assert "route [1] is still using it now" in await api.refused(400, "DELETE", "/upstreams/u1")
     await api.ok("PUT", "/routes/1", {"uri": "/", "upstream": UPSTREAM})
+    await api.ok("PUT", "/plugin_configs/p", {"plugins": split})
+    assert "[p] is still using it now" in await api.refused(400, "DELETE", "/upstreams/u1")
+    await api.ok("DELETE", "/plugin_configs/p")
     await api.ok("DELETE", "/upstreams/u1")
