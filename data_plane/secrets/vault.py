@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ class Vault:
         import httpx
 
         if self._context is None:
+            # It tells of every request.
+            logging.getLogger("httpx").setLevel(logging.WARNING)
             self._context = ssl.create_default_context(cafile=self._authorities or None)
         try:
             async with (
