@@ -109,6 +109,9 @@ class Batches:
                 await self._tidy()
             except (StoreError, AdminError) as error:
                 log.warning("batches of the configuration were not looked after", error=str(error))
+            except Exception:
+                # The Admin API goes on, whatever this finds in the store.
+                log.exception("batches of the configuration were not looked after")
             await asyncio.sleep(STALE_SECONDS)
 
     async def _stage(self, batch: Announcement, chunks: Sequence[Sequence[Op]]) -> None:
