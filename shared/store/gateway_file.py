@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.keys import IN_TWO_PARTS, KINDS, Kind, resource_key
-from shared.schema.document import DocumentError, check_depth, decode, encode
+from shared.schema.document import DocumentError, decode, encode
 from shared.schema.resources import RESOURCES
 from shared.store.blobs import MAX_MODULE_BYTES
-from shared.yaml_text import YamlError, parse_yaml
+from shared.yaml_document import decode_yaml
 
 END: Final = "#END"
 # APISIX's list of what is switched on: here everything is.
@@ -77,12 +77,10 @@ def read_gateway(text: str, folder: Path, *, as_json: bool, environment: Mapping
 def _parsed(text: str, as_json: bool) -> Any:  # noqa: ANN401 - a text may be anything
     try:
         if not as_json:
-            document = parse_yaml(text) or {}
-            check_depth(document)
-            return document
+            return decode_yaml(text.encode("utf-8", "surrogatepass")) or {}
         stripped = text.rstrip().removesuffix(END)
         return decode(stripped.encode()) if stripped.strip() else {}
-    except (YamlError, DocumentError) as error:
+    except DocumentError as error:
         raise GatewayFileError(str(error)) from error
 
 
