@@ -141,7 +141,8 @@ class Sources:
         if said or (said is not None and (name in MAY_BE_EMPTY or name not in self._written)):
             return variable, said
         if name in self._written:
-            return f"{self._file}: {name}", as_text(self._written[name])
+            # A gateway's configuration is itself the store, and no file of settings.
+            return f"{self._file}: {name}" if self._file else "--config", as_text(self._written[name])
         return variable, None
 
     def check(self) -> None:

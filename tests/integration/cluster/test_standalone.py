@@ -74,6 +74,7 @@ def test_a_file_that_cannot_be_one_starts_nothing(tmp_path: Path, name: str, tex
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 2
     assert said in ended.stderr
+    assert ended.stderr.startswith("waspgate data-plane: --config: ")
     assert ended.stderr.count("\n") == 1
 
 
