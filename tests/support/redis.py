@@ -32,9 +32,13 @@ def binary(name: str = "redis-server") -> str:
     return on_path
 
 
+# A cluster's members talk at ports that are higher by 10,000.
+HIGHEST_PORT = 55_535
+
+
 class Redis:
     def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
-        self.port = free_port()
+        self.port = next(port for port in iter(free_port, None) if port <= HIGHEST_PORT)
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None

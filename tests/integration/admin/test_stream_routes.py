@@ -35,7 +35,7 @@ async def test_they_are_not_patched(api: Admin, path: str) -> None:
     [
         ({"upstream_id": 9}, "failed to fetch upstream info by upstream id [9], response code: 404"),
         ({"service_id": "9"}, "failed to fetch service info by service id [9], response code: 404"),
-        ({**TO, "plugins": {"limit-conn": {"conf": "x"}}}, "unknown plugin [limit-conn]"),
+        ({**TO, "plugins": {"nobody": {"conf": "x"}}}, "unknown plugin [nobody]"),
     ],
 )
 async def test_what_they_name_must_be_there(api: Admin, document: dict[str, Any], message: str) -> None:

@@ -162,7 +162,7 @@ def test_an_address_in_use_is_one_line(tmp_path: Path) -> None:
 
 BAD_SETTINGS: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     ((), {}, "--store (or WASPGATE_STORE) is needed"),
-    (("--store", "mysql://x"), {}, "--store: unknown kind of store 'mysql', expected sqlite, etcd or etcds"),
+    (("--store", "mysql://x"), {}, "--store: unknown kind of store 'mysql', expected sqlite, etcd, etcds or yaml"),
     (
         ("--store", "sqlite:///x", "--listen", "9080"),
         {},
