@@ -100,7 +100,7 @@ class PluginVM:
         self.request_headers = core.head_phase("request_headers", seconds, self._out_pointer)
         self.response_headers = core.head_phase("response_headers", seconds, self._out_pointer)
         self.last_response = core.head_phase("last_response", seconds, self._out_pointer)
-        self.body = core.stream_phase("body", seconds)
+        self.body, self.body_room, self.fill = core.stream_phase("body", seconds), core.call("body_room", 3), core.fill
         self.trailers = core.stream_phase("trailers", seconds)
         self.resume_head, self.take_body = core.call("resume_head", 2), core.call("take_body", 2)
         self.new_connection = core.stream_phase("new_connection", seconds, 2)

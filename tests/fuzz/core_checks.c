@@ -87,6 +87,20 @@ static void check_bodies(void) {
   finish(STREAM, 0);
 }
 
+/* A piece that is written to its place by the caller, behind one that the plugin holds. */
+static void check_placed_bodies(void) {
+  request_headers(STREAM, ROOT, text("POST / HTTP/1.1\r\nhost: a\r\n"), 0);
+  answer_with = 1;
+  CHECK(body(STREAM, 0, text("held"), 0) == LOOK && result.action == 1);
+  answer_with = 0;
+  CHECK(body_room(STREAM, 0, 5) != 0);
+  memcpy(contexts[STREAM]->body[0].data + 4, "-more", 5);
+  CHECK(body(STREAM, 5 << 1, 0, 1) == LOOK && result.out_size == 9);
+  CHECK(!memcmp(contexts[STREAM]->body[0].data, "held-more", 9));
+  CHECK(body_room(STREAM, 1, 1u << 30) == 0);
+  finish(STREAM, 0);
+}
+
 static void exit_now(u32 id) { (void)id; proc_exit(3); }
 static void abort_now(u32 id) {
   (void)id;

@@ -148,6 +148,7 @@ int main(int argc, char **argv) {
   check_unfinished_heads();
   check_arena_limit();
   check_bodies();
+  check_placed_bodies();
   check_logs();
   check_traps();
   check_others();

@@ -219,9 +219,12 @@ static void random_step(void) {
     case 3: case 4: {
       if (!contexts[id]) return;
       u32 n = random_below(one_in(10) ? 60000 : 300);
-      if (!io_reserve(n)) return;
+      u32 direction = random_below(2), placed = one_in(2) ? random_below(9000) : 0;
+      if (!io_reserve(n) || (placed && !body_room(id, direction, placed))) return;
+      Buffer *b = contexts[id]->body + direction;
+      if (placed) memset(b->data + b->size, 'p', placed);
       if (n) memset(io.data, 'b', n);
-      answer = body(id, random_below(2), n, one_in(3));
+      answer = body(id, direction | placed << 1, n, one_in(3));
       break;
     }
     case 5: if (contexts[id]) answer = resume_head(id, one_in(2) ? REQUEST_HEADERS : RESPONSE_HEADERS); break;

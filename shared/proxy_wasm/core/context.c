@@ -255,13 +255,21 @@ EXPORT("resume_head") i32 resume_head(u32 id, u32 type) {
 /* Action of a body callback: 0 continue, 1 and 2 hold what there is, 3 drop it. */
 enum { DROP = 3 };
 
-EXPORT("body") i32 body(u32 id, u32 direction, u32 n, u32 eos) {
+/* Where the next piece of so many bytes goes, for one that is too large to be copied twice. */
+EXPORT("body_room") u32 body_room(u32 id, u32 direction, u32 n) {
+  Buffer *b = contexts[id]->body + direction;
+  return buffer_reserve(b, b->size + n) ? ADDR(b->data + b->size) : 0;
+}
+
+/* `way` is the direction, and twice the size of a piece that is in its place already. */
+EXPORT("body") i32 body(u32 id, u32 way, u32 n, u32 eos) {
   Context *c = contexts[id];
+  u32 direction = way & 1, placed = way >> 1;
   Buffer *b = c->body + direction;
   u32 held = b->size;
-  if (!buffer_reserve(b, held + n)) return NO_ROOM;
-  copy(b->data + held, io.data, n);
-  b->size = held + n;
+  if (!buffer_reserve(b, held + placed + n)) return NO_ROOM;
+  copy(b->data + held + placed, io.data, n);
+  b->size = held + placed + n;
   enter(c);
   if (apisix) {
     u32 way = apisix_body(c, direction, eos);
