@@ -72,6 +72,8 @@ def test_a_valid_token_passes(plugin: Plugin, value: str) -> None:
         (f"Bearer {token(VALID | {'nbf': NOW + 3600})}", "the token is not valid yet"),
         (f"Bearer {token(VALID | {'nbf': 'now'})}", "the token is not valid yet"),
     ],
+    # A token's text is another one each second.
+    ids=lambda value: "token" if "ey" in value else value,
 )
 def test_any_other_is_told_why(plugin: Plugin, value: str, reason: str) -> None:
     stream = ask(plugin, value)
