@@ -21,6 +21,9 @@ from control_plane.app import create_app
 from shared.store.url import open_store
 from tests.support.admin import KEY, shared_sandbox
 
+# schemathesis imports `requests` when it is first used, which looks for a package that nobody here needs.
+pytestmark = pytest.mark.filterwarnings("ignore:SOCKS support in urllib3")
+
 CHECKED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 # All kinds have the same handlers: of most of them one request will do.
 EXAMPLES = {"routes": 6, "transaction": 12, "configs": 8}
