@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shared.secrets.sources import check_keys, check_keys_file
-from shared.settings_file import SettingsFileError, as_text, read_settings
+from shared.settings_file import OF_THE_CONTROL_PLANE, SettingsFileError, as_text, read_settings
 from shared.store.url import check_gateway_file, gateway_file_url, open_store
 from shared.tuning import NAMES, READERS, Tuning
 
@@ -34,23 +34,6 @@ MAY_BE_EMPTY = ("prometheus", "control", "status")
 STANDALONE_AND_STORE = (
     "--config names a gateway's whole configuration (.yaml, .yml or .json), and there is a store as well (--store or "
     "WASPGATE_STORE): only one of them can be served; a file of settings is TOML"
-)
-# What the file may say to the control plane.
-OF_THE_CONTROL_PLANE = (
-    "admin",
-    "admin_key",
-    "admin_key_file",
-    "admin_keys",
-    "admin_allow",
-    "admin_hosts",
-    "admin_trusted_addresses",
-    "admin_tls_cert",
-    "admin_tls_key",
-    "admin_client_ca",
-    "allow_plain_admin",
-    "audit_log",
-    "allow_private_module_sources",
-    "registry_config",
 )
 # Of a trace key: what it shows are other people's requests.
 LEAST_TRACE_KEY = 16

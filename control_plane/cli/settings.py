@@ -26,23 +26,6 @@ from shared.tuning import NAMES, READERS
 
 PREFIX = "WASPGATE_"
 MAY_BE_EMPTY = ("prometheus", "control", "status", "tls_listen")
-# What is not for the data plane.
-OF_THE_CONTROL_PLANE = (
-    "admin",
-    "admin_key",
-    "admin_key_file",
-    "admin_keys",
-    "admin_allow",
-    "admin_hosts",
-    "admin_trusted_addresses",
-    "admin_tls_cert",
-    "admin_tls_key",
-    "admin_client_ca",
-    "allow_plain_admin",
-    "audit_log",
-    "allow_private_module_sources",
-    "registry_config",
-)
 
 
 @dataclass(frozen=True, slots=True)

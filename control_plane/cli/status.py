@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from control_plane.cli.admin_client import AdminClient
+from control_plane.cli.gateway_options import Admin, AdminKey, Config, Store
 from control_plane.cli.settings import Settings, load_settings
 
 EVERY_SECONDS: Final = 1.0
@@ -34,28 +35,14 @@ class Output(StrEnum):
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, until it is interrupted")] = False,
-    admin: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Admin API, default 127.0.0.1:9180  [env: WASPGATE_ADMIN]")
-    ] = None,
-    admin_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Its key, else the one in its file  [env: WASPGATE_ADMIN_KEY]")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(metavar="URL", help="The gateway's store, beside which its key lies  [env: WASPGATE_STORE]")
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")
-    ] = None,
+    admin: Admin = None,
+    admin_key: AdminKey = None,
+    store: Store = None,
+    config: Config = None,
     output: Annotated[Output, typer.Option(help="How to show it")] = Output.TEXT,
 ) -> None:
     """Show the data planes of a gateway, and which revision each of their workers serves."""
-    show(_settings({"store": store, "admin": admin, "admin_key": admin_key}, config), output, watch=watch)
-
-
-def _settings(options: Mapping[str, object], config: str | None) -> Settings:
-    from pathlib import Path
-
-    return load_settings(options, None if config is None else Path(config))
+    show(load_settings({"store": store, "admin": admin, "admin_key": admin_key}, config), output, watch=watch)
 
 
 def show(settings: Settings, output: Output, *, watch: bool) -> None:

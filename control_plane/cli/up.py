@@ -17,8 +17,9 @@ from collections.abc import Mapping
 
 import structlog
 
-from control_plane.cli.settings import OF_THE_CONTROL_PLANE, PREFIX, Settings, check_exposure
+from control_plane.cli.settings import PREFIX, Settings, check_exposure
 from shared.log import configure_logging
+from shared.settings_file import OF_THE_CONTROL_PLANE
 from shared.tuning import NAMES
 
 log = structlog.get_logger()

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.cli.errors import CommandError
-from control_plane.cli.settings import OF_THE_CONTROL_PLANE, load_settings
 from control_plane.cli.settings import Settings as CliSettings
+from control_plane.cli.settings import load_settings
 from control_plane.cli.up import environment
-from data_plane import settings as data_plane
 from data_plane.dns.resolver import servers_of
 from data_plane.settings import Settings, SettingsError, load
 from shared.settings_file import as_text
@@ -45,7 +44,6 @@ def test_what_one_plane_knows_the_other_does_not_refuse(tmp_path: Path) -> None:
         load(["--store", STORE, "--config", str(file)], {})
     assert f"{file}: nobody: unknown setting; known are " in str(caught.value)
     assert set(str(caught.value).partition("known are ")[2].split(", ")) == known
-    assert data_plane.OF_THE_CONTROL_PLANE == OF_THE_CONTROL_PLANE
 
 
 def test_proxies_are_read_as_they_are_meant(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from control_plane.cli.admin_client import AdminClient, Refused
 from control_plane.cli.configuration.changes import Paint, lines_of, summary
 from control_plane.cli.configuration.files import SECTIONS_OF_VERSIONS, STDIN, as_yaml, read_document
 from control_plane.cli.errors import USAGE, CommandError
+from control_plane.cli.gateway_options import Admin, AdminKey, Config, Store
 from control_plane.cli.settings import load_settings
 
 # What `diff` ends with when there is a difference; its errors have USAGE.
@@ -51,16 +52,6 @@ PruneOption = Annotated[
     Prune,
     typer.Option("--prune", help="Delete what the file lacks: in the sections that it has, in all kinds, or nowhere"),
 ]
-Admin = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="Admin API, default 127.0.0.1:9180  [env: WASPGATE_ADMIN]")
-]
-AdminKey = Annotated[
-    str | None, typer.Option(metavar="KEY", help="Its key, else the one in its file  [env: WASPGATE_ADMIN_KEY]")
-]
-Store = Annotated[
-    str | None, typer.Option(metavar="URL", help="The gateway's store, beside which its key lies  [env: WASPGATE_STORE]")
-]
-Config = Annotated[Path | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")]
 OutputOption = Annotated[Output, typer.Option("--output", help="How the result is shown")]
 
 

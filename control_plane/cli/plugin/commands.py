@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from control_plane.cli.errors import USAGE, CommandError
+from control_plane.cli.gateway_options import Admin, AdminKey, Config, Store
 from control_plane.cli.plugin.new import Language
 
 if TYPE_CHECKING:
@@ -160,18 +161,10 @@ def push(
     vm_conf: Annotated[str | None, typer.Option(metavar="TEXT|@FILE", help="Set its VM's configuration as well")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until every worker has it")] = True,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, max=300, help="How long to wait")] = 30,
-    admin: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Admin API, default 127.0.0.1:9180  [env: WASPGATE_ADMIN]")
-    ] = None,
-    admin_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Its key, else the one in its file  [env: WASPGATE_ADMIN_KEY]")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(metavar="URL", help="The gateway's store, beside which its key lies  [env: WASPGATE_STORE]")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="These settings as a TOML file  [env: WASPGATE_CONFIG]")
-    ] = None,
+    admin: Admin = None,
+    admin_key: AdminKey = None,
+    store: Store = None,
+    config: Config = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Upload a module to a running gateway under a name, and wait until every worker has it."""

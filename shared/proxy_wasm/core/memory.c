@@ -41,7 +41,7 @@ void *driver_allocate(u32 n);
 static void *heap_take(u32 n) { return driver_allocate(n); }
 #endif
 
-/* Eight bytes at a time: every turn of a loop asks whether the call's time is over, which costs as much as the byte. */
+/* Eight bytes at a time. */
 static inline u64 get64(const u8 *p) { u64 v; __builtin_memcpy(&v, p, 8); return v; }
 static inline void put64(u8 *p, u64 v) { __builtin_memcpy(p, &v, 8); }
 #define EACH(byte) (0x0101010101010101ull * (byte))
